@@ -1,0 +1,213 @@
+//! The in-flight window: what was sent to a client with QoS 1 or 2 and is not yet acknowledged.
+//!
+//! Owned by [`super::Delivery`]. Entries stand in the order in which they were sent, and their Packet
+//! Identifiers are contiguous, so an acknowledgement finds its entry by subtraction. An entry that is
+//! acknowledged out of order leaves a hole until everything before it is done.
+//!
+//! Invariants: the first and the last slot are never holes; `live` counts the slots that are not; the span
+//! never exceeds [`IDENTIFIERS`], so no Packet Identifier is in use twice [MQTT-2.2.1-3].
+
+use std::collections::VecDeque;
+
+use crate::config::limits::PACKET_IDENTIFIERS_MAX;
+use crate::mqtt::data_types::PacketIdentifier;
+
+use super::outbox::Queued;
+
+/// How many Packet Identifiers there are: 1 to 65,535.
+const IDENTIFIERS: u16 = PACKET_IDENTIFIERS_MAX;
+
+/// How far the delivery of one message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// To be sent again: the connection on which it was sent is gone.
+    Resend,
+    /// PUBLISH is sent; PUBACK or PUBREC is awaited.
+    Published,
+    /// PUBREC has come and PUBREL is to be sent again, since the connection is gone.
+    ResendRelease,
+    /// PUBREL is sent; PUBCOMP is awaited.
+    Released,
+}
+
+/// One message on its way.
+#[derive(Debug)]
+pub struct InFlight {
+    /// The message with its delivery options.
+    pub queued: Queued,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// The window of one session.
+#[derive(Debug, Default)]
+pub struct InFlightWindow {
+    /// At most [`IDENTIFIERS`] slots (`PACKET_IDENTIFIERS_MAX`).
+    slots: VecDeque<Option<InFlight>>,
+    /// The Packet Identifier of the first slot, less one.
+    first: u16,
+    live: u16,
+}
+
+impl InFlightWindow {
+    /// How many messages are unacknowledged.
+    #[inline]
+    pub fn len(&self) -> usize {
+        usize::from(self.live)
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Whether another message fits under `receive_maximum`.
+    #[inline]
+    pub fn is_open(&self, receive_maximum: u16) -> bool {
+        self.live < receive_maximum && self.slots.len() < usize::from(IDENTIFIERS)
+    }
+
+    /// The identifier of slot `position`, wrapping from 65,535 to 1 [MQTT-2.2.1-3].
+    fn identifier(&self, position: usize) -> PacketIdentifier {
+        let zero_based = (usize::from(self.first) + position) % usize::from(IDENTIFIERS);
+        // The remainder is below 65,535, so one more fits and is not zero.
+        PacketIdentifier::MIN.saturating_add(u16::try_from(zero_based).unwrap_or(0))
+    }
+
+    fn position(&self, identifier: PacketIdentifier) -> Option<usize> {
+        let zero_based = u32::from(identifier.get()) - 1;
+        let span = u32::from(IDENTIFIERS);
+        let position = (zero_based + span - u32::from(self.first)) % span;
+        let position = usize::try_from(position).ok()?;
+        (position < self.slots.len()).then_some(position)
+    }
+
+    /// Takes a message into the window and gives its Packet Identifier. The caller has seen
+    /// [`Self::is_open`].
+    #[inline]
+    pub fn push(&mut self, queued: Queued) -> PacketIdentifier {
+        debug_assert!(self.slots.len() < usize::from(IDENTIFIERS), "window over its span");
+        let identifier = self.identifier(self.slots.len());
+        self.slots.push_back(Some(InFlight { queued, stage: Stage::Published }));
+        self.live += 1;
+        identifier
+    }
+
+    /// The entry of `identifier`, if it is in flight.
+    pub fn find(&mut self, identifier: PacketIdentifier) -> Option<&mut InFlight> {
+        let position = self.position(identifier)?;
+        self.slots.get_mut(position)?.as_mut()
+    }
+
+    /// Ends the delivery of `identifier` and gives the entry back.
+    #[inline]
+    pub fn remove(&mut self, identifier: PacketIdentifier) -> Option<InFlight> {
+        let position = self.position(identifier)?;
+        let entry = self.slots.get_mut(position)?.take()?;
+        self.live -= 1;
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.first = (self.first + 1) % IDENTIFIERS;
+        }
+        while let Some(None) = self.slots.back() {
+            self.slots.pop_back();
+        }
+        if self.slots.is_empty() && self.slots.capacity() > 64 {
+            // A session that is idle again owns no large table.
+            self.slots = VecDeque::new();
+        }
+        Some(entry)
+    }
+
+    /// Marks everything as to be sent again, in order, on the next connection [MQTT-4.4.0-1].
+    pub fn connection_lost(&mut self) {
+        for entry in self.slots.iter_mut().flatten() {
+            entry.stage = match entry.stage {
+                Stage::Resend | Stage::Published => Stage::Resend,
+                Stage::ResendRelease | Stage::Released => Stage::ResendRelease,
+            };
+        }
+    }
+
+    /// The entries that are to be sent again, in the order of their first sending [MQTT-4.6.0-1].
+    pub fn resend(&mut self) -> impl Iterator<Item = (PacketIdentifier, &mut InFlight)> {
+        let first = usize::from(self.first);
+        self.slots.iter_mut().enumerate().filter_map(move |(position, slot)| {
+            let entry = slot.as_mut()?;
+            if !matches!(entry.stage, Stage::Resend | Stage::ResendRelease) {
+                return None;
+            }
+            let zero_based = (first + position) % usize::from(IDENTIFIERS);
+            let identifier = PacketIdentifier::MIN.saturating_add(u16::try_from(zero_based).unwrap_or(0));
+            Some((identifier, entry))
+        })
+    }
+
+    /// How many entries count against the client's Receive Maximum on this connection: those not waiting
+    /// to be sent again.
+    pub fn outstanding(&self) -> usize {
+        let waiting = |entry: &&InFlight| !matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
+        self.slots.iter().flatten().filter(waiting).count()
+    }
+
+    /// Empties the window; gives the messages in order, for instance to hand them to another member of a
+    /// shared group.
+    pub fn drain(&mut self) -> impl Iterator<Item = InFlight> + '_ {
+        self.live = 0;
+        self.slots.drain(..).flatten()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::session::outbox::tests::queued;
+
+    #[test]
+    fn identifiers_run_from_1_and_wrap_past_65535() {
+        let mut window = InFlightWindow::default();
+        for expected in 1..=65_535u16 {
+            let identifier = window.push(queued("t"));
+            assert_eq!(identifier.get(), expected);
+            assert!(window.remove(identifier).is_some());
+        }
+        assert_eq!(window.push(queued("t")).get(), 1);
+    }
+
+    #[test]
+    fn acknowledgements_out_of_order_leave_no_trace() {
+        let mut window = InFlightWindow::default();
+        let ids: Vec<_> = (0..5).map(|_| window.push(queued("t"))).collect();
+        for position in [3, 0, 4, 1, 2] {
+            assert!(window.remove(ids[position]).is_some());
+            assert!(window.remove(ids[position]).is_none(), "a second acknowledgement finds nothing");
+        }
+        assert!(window.is_empty());
+        assert_eq!(window.slots.len(), 0);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_sent_again_in_order() {
+        let mut window = InFlightWindow::default();
+        let ids: Vec<_> = (0..4).map(|_| window.push(queued("t"))).collect();
+        window.find(ids[1]).unwrap().stage = Stage::Released;
+        window.remove(ids[2]);
+        window.connection_lost();
+        assert_eq!(window.outstanding(), 0);
+        let again: Vec<_> = window.resend().map(|(id, entry)| (id, entry.stage)).collect();
+        assert_eq!(again, [(ids[0], Stage::Resend), (ids[1], Stage::ResendRelease), (ids[3], Stage::Resend)]);
+    }
+
+    #[test]
+    fn the_window_closes_at_receive_maximum_and_at_the_last_identifier() {
+        let mut window = InFlightWindow::default();
+        window.push(queued("t"));
+        assert!(!window.is_open(1));
+        assert!(window.is_open(2));
+        for _ in 1..65_535 {
+            window.push(queued("t"));
+        }
+        assert!(!window.is_open(u16::MAX));
+    }
+}

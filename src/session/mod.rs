@@ -1,0 +1,112 @@
+//! One client's state: the Session of the specification (4.1), which outlives its Network Connections.
+//!
+//! Called by `broker`, which holds all the sessions of a shard. A session that only receives QoS 0 is
+//! small: everything that QoS 1 and 2, a Will or retained messages need is created at first use and freed
+//! when it is empty.
+//!
+//! Not here: who gets a message (`routing`), bytes on the wire (`broker::output`), time (`broker` owns the
+//! timers).
+
+pub mod inbound_qos2;
+pub mod inflight;
+pub mod negotiation;
+pub mod outbox;
+pub mod topic_alias;
+pub mod will;
+
+use smallvec::SmallVec;
+
+use crate::routing::local_index::FilterId;
+
+use inbound_qos2::InboundQos2;
+use inflight::InFlightWindow;
+use outbox::Outbox;
+use will::Will;
+
+/// What QoS 1 and 2 need, and what waits for the client.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// Sent and not acknowledged.
+    pub in_flight: InFlightWindow,
+    /// Not sent yet.
+    pub outbox: Outbox,
+    /// Received with QoS 2 and not released.
+    pub inbound_qos2: InboundQos2,
+    /// Deliveries of retained messages that are under way, by their number at the broker; at most one
+    /// for each Topic Filter of the session.
+    pub retained_deliveries: SmallVec<[u32; 2]>,
+}
+
+impl Delivery {
+    /// Whether nothing is kept, so that it can be freed.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+            && self.outbox.is_empty()
+            && self.inbound_qos2.is_empty()
+            && self.retained_deliveries.is_empty()
+    }
+}
+
+/// A Session.
+#[derive(Debug)]
+pub struct Session {
+    /// The Client Identifier.
+    pub client_identifier: Box<str>,
+    /// The slot of its Network Connection, if it has one.
+    pub connection: Option<u32>,
+    /// Tells this session from an earlier one in the same place.
+    pub generation: u32,
+    /// How long it lives without a connection, seconds.
+    pub expiry_interval_s: u32,
+    /// Raised whenever the connection comes or goes, so that an old timer finds itself out of date.
+    pub epoch: u32,
+    /// The subscriptions that are not shared, by their number in the local index; at most
+    /// `SessionLimits::subscriptions_max` together with the shared ones.
+    pub subscriptions: SmallVec<[FilterId; 4]>,
+    /// The shared subscriptions, by the number of their group.
+    pub shared: Option<Box<Vec<u32>>>,
+    /// QoS 1 and 2, queues.
+    pub delivery: Option<Box<Delivery>>,
+    /// The Will Message.
+    pub will: Option<Box<Will>>,
+}
+
+impl Session {
+    /// A new session without a connection.
+    pub fn new(client_identifier: &str, generation: u32) -> Self {
+        Self {
+            client_identifier: client_identifier.into(),
+            connection: None,
+            generation,
+            expiry_interval_s: 0,
+            epoch: 0,
+            subscriptions: SmallVec::new(),
+            shared: None,
+            delivery: None,
+            will: None,
+        }
+    }
+
+    /// Its delivery state, created if there is none.
+    #[inline]
+    pub fn delivery_mut(&mut self) -> &mut Delivery {
+        self.delivery.get_or_insert_default()
+    }
+
+    /// How many subscriptions it has, shared ones included.
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.len() + self.shared.as_ref().map_or(0, |shared| shared.len())
+    }
+
+    /// Whether it outlives its connection.
+    pub fn is_persistent(&self) -> bool {
+        self.expiry_interval_s > 0
+    }
+
+    /// Frees what is empty.
+    pub fn shrink(&mut self) {
+        if self.delivery.as_ref().is_some_and(|delivery| delivery.is_idle()) {
+            self.delivery = None;
+        }
+    }
+}

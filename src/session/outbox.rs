@@ -1,0 +1,165 @@
+//! The outbox: messages that wait for a session, while it is offline or its window is closed.
+//!
+//! Owned by [`super::Delivery`]. Bounded in messages and in bytes; what does not fit is dropped by the
+//! configured policy and handed back to the caller, who counts it. A message in several outboxes is held
+//! once and counted in each.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::config::limits::{OutboxFull, SessionLimits};
+use crate::mqtt::data_types::QoS;
+use crate::routing::application_message::ApplicationMessage;
+
+/// The Subscription Identifiers of all the subscriptions that a message matched; mostly none or one.
+pub type SubscriptionIdentifiers = SmallVec<[u32; 2]>;
+
+/// A message with what its delivery to one session needs.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The message, shared with all its other receivers.
+    pub message: ApplicationMessage,
+    /// The QoS of this delivery: the lower of the message's and the subscription's [MQTT-3.8.4-8].
+    pub qos: QoS,
+    /// The RETAIN flag of this delivery.
+    pub retain: bool,
+    /// The shared group it was chosen from, to which it returns when this session ends.
+    pub shared_group: Option<u32>,
+    /// [MQTT-3.3.4-3]
+    pub subscription_identifiers: SubscriptionIdentifiers,
+}
+
+/// What waits for one session.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// At most `SessionLimits::outbox_messages_max` entries and `outbox_bytes_max` bytes.
+    queue: VecDeque<Queued>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// How many messages wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The bytes of all waiting messages.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a message of `bytes` would be over a limit.
+    pub fn is_full_for(&self, bytes: usize, limits: &SessionLimits) -> bool {
+        self.queue.len() >= limits.outbox_messages_max as usize
+            || self.bytes.saturating_add(bytes) > limits.outbox_bytes_max as usize
+    }
+
+    /// Queues a message behind the others. Gives how many messages were dropped to stay within the
+    /// limits, the new one among them if it is the one to go.
+    pub fn push(&mut self, queued: Queued, limits: &SessionLimits) -> usize {
+        let bytes = queued.message.bytes();
+        let mut dropped = 0;
+        while self.is_full_for(bytes, limits) {
+            let oldest_goes = limits.outbox_full == OutboxFull::DropOldest && !self.queue.is_empty();
+            if !oldest_goes {
+                return dropped + 1;
+            }
+            self.pop();
+            dropped += 1;
+        }
+        self.bytes += bytes;
+        self.queue.push_back(queued);
+        dropped
+    }
+
+    /// The next message to send, which stays queued.
+    pub fn front(&self) -> Option<&Queued> {
+        self.queue.front()
+    }
+
+    /// Takes the next message to send.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.bytes -= queued.message.bytes();
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            // An empty outbox owns no large table.
+            self.queue = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    /// Takes all the messages, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Queued> + '_ {
+        self.bytes = 0;
+        self.queue.drain(..)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::routing::application_message::MessageView;
+    use crate::routing::topic_hash::TopicHasher;
+
+    /// A message of QoS 1 for tests.
+    pub(crate) fn queued(topic: &str) -> Queued {
+        let message = MessageView {
+            topic,
+            topic_hash: TopicHasher::new(1).hash(topic),
+            forwarded_properties: &[],
+            payload: b"payload",
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expires_at_ms: None,
+        };
+        Queued {
+            message: message.to_message(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            shared_group: None,
+            subscription_identifiers: SubscriptionIdentifiers::new(),
+        }
+    }
+
+    fn limits(messages: u32, policy: OutboxFull) -> SessionLimits {
+        SessionLimits { outbox_messages_max: messages, outbox_full: policy, ..SessionLimits::default() }
+    }
+
+    fn topics(outbox: &mut Outbox) -> Vec<String> {
+        outbox.drain().map(|queued| queued.message.topic().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_oldest_or_the_newest_goes_as_configured() {
+        for (policy, left) in [(OutboxFull::DropOldest, ["b", "c"]), (OutboxFull::DropNewest, ["a", "b"])] {
+            let limits = limits(2, policy);
+            let mut outbox = Outbox::default();
+            assert_eq!(outbox.push(queued("a"), &limits), 0);
+            assert_eq!(outbox.push(queued("b"), &limits), 0);
+            assert_eq!(outbox.push(queued("c"), &limits), 1);
+            assert_eq!(topics(&mut outbox), left);
+        }
+    }
+
+    #[test]
+    fn bytes_are_bounded_and_return_to_zero() {
+        let limits = SessionLimits { outbox_bytes_max: 100, ..SessionLimits::default() };
+        let mut outbox = Outbox::default();
+        for _ in 0..100 {
+            outbox.push(queued("a/topic"), &limits);
+            assert!(outbox.bytes() <= 100);
+        }
+        assert!(outbox.len() > 0);
+        while outbox.pop().is_some() {}
+        assert_eq!(outbox.bytes(), 0);
+    }
+}
