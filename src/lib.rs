@@ -1,1 +1,2 @@
 //! RingMQ: an MQTT 3.1, 3.1.1 and 5.0 broker for bare-metal Linux.
+pub mod mqtt;

@@ -5,8 +5,8 @@
 
 use crate::config::limits::{ListenerLimits, SessionLimits};
 use crate::mqtt::data_types::ProtocolVersion;
-use crate::mqtt::packet::connack::ConnAckProperties;
 use crate::mqtt::packet::connect::Connect;
+use crate::mqtt::properties::Properties;
 
 /// A Session Expiry Interval that never ends [3.1.2.11.2].
 pub const SESSION_NEVER_EXPIRES: u32 = u32::MAX;
@@ -31,15 +31,28 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The terms that hold until CONNECT is read: nothing may be sent but a refusal.
+    pub fn before_connect() -> Self {
+        Self {
+            version: ProtocolVersion::V3_1_1,
+            in_flight_max: 0,
+            packet_bytes_max: u32::MAX,
+            outbound_alias_max: 0,
+            keep_alive_s: 0,
+            session_expiry_interval_s: 0,
+            problem_information: true,
+        }
+    }
+
     /// The terms that follow from `connect` under the limits of its listener.
     pub fn negotiate(connect: &Connect<'_>, listener: &ListenerLimits, session: &SessionLimits) -> Self {
         let version = connect.protocol_version;
         let properties = &connect.properties;
-        let client_receive_maximum = properties.receive_maximum.map_or(u16::MAX, std::num::NonZero::get);
+        let client_receive_maximum = properties.receive_maximum.unwrap_or(u16::MAX);
         Self {
             version,
             in_flight_max: client_receive_maximum.min(session.in_flight_max),
-            packet_bytes_max: properties.maximum_packet_size.map_or(u32::MAX, std::num::NonZero::get),
+            packet_bytes_max: properties.maximum_packet_size.unwrap_or(u32::MAX),
             outbound_alias_max: properties
                 .topic_alias_maximum
                 .unwrap_or(0)
@@ -52,23 +65,23 @@ impl Terms {
 
     /// What CONNACK says about the terms: what differs from the specification's defaults, and what the
     /// broker is able to do (3.2.2.3).
-    pub fn connack<'a>(&self, asked: &Connect<'a>, listener: &ListenerLimits) -> ConnAckProperties<'a> {
+    pub fn connack<'a>(&self, asked: &Connect<'a>, listener: &ListenerLimits) -> Properties<'a> {
         let capabilities = &listener.capabilities;
         let asked_expiry = asked.properties.session_expiry_interval_s.unwrap_or(0);
         let maximum_qos = capabilities.maximum_qos;
-        ConnAckProperties {
+        Properties {
             session_expiry_interval_s: (asked_expiry != self.session_expiry_interval_s)
                 .then_some(self.session_expiry_interval_s),
-            receive_maximum: std::num::NonZeroU16::new(capabilities.receive_maximum),
-            maximum_qos: (maximum_qos < 2).then_some(maximum_qos),
+            receive_maximum: Some(capabilities.receive_maximum),
+            maximum_qos: (maximum_qos < 2).then_some(maximum_qos == 1),
             retain_available: (!capabilities.retain_available).then_some(false),
-            maximum_packet_size: std::num::NonZeroU32::new(listener.packet_bytes_max),
+            maximum_packet_size: Some(listener.packet_bytes_max),
             topic_alias_maximum: Some(capabilities.topic_alias_maximum),
             wildcard_subscription_available: Some(capabilities.wildcard_subscription_available),
             subscription_identifiers_available: Some(capabilities.subscription_identifiers_available),
             shared_subscription_available: Some(capabilities.shared_subscription_available),
             server_keep_alive_s: (self.keep_alive_s != asked.keep_alive_s).then_some(self.keep_alive_s),
-            ..ConnAckProperties::default()
+            ..Properties::default()
         }
     }
 }

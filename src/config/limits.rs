@@ -1,0 +1,228 @@
+//! Every cap of the broker: its default, its unit and its reason.
+//!
+//! Plain data, so that the core may use it. A limit that an operator may set is a field with a default
+//! named here; one that follows from the design is a constant.
+
+/// Packet Identifiers there are: 1 to 65,535 (2.2.1).
+pub const PACKET_IDENTIFIERS_MAX: u16 = 65_535;
+/// A buffer that grew beyond this is freed, not kept for the next turn, bytes.
+pub const POOLED_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Output buffers that a shard keeps for the next turn.
+pub const POOLED_BUFFERS_MAX: usize = 1024;
+/// How fine timers are, milliseconds. Keep Alive is in seconds, so a tenth of one is fine enough.
+pub const TIMER_TICK_MS: u64 = 100;
+/// SUBACKs of one shard that wait for the others to apply an interest; beyond it SUBSCRIBEs are not read.
+pub const PENDING_SUBACKS_MAX: usize = 4096;
+/// From this size a payload with several receivers is referenced, not copied, bytes.
+pub const LARGE_PAYLOAD_BYTES: usize = 4096;
+/// Shards at most: what a compact shard set can name.
+pub const SHARDS_MAX: u16 = 256;
+/// Batches that a shard takes from its inbox in one turn.
+pub const INBOX_BATCHES_PER_TURN_MAX: usize = 256;
+/// Visits that one slice of a retained selection may make, so that no turn stalls.
+pub const RETAINED_VISITS_PER_SLICE_MAX: usize = 4096;
+/// A Reason String or ClientID in a log line is cut to this, bytes.
+pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
+
+/// What happens to a message for an outbox that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutboxFull {
+    /// The oldest message makes room.
+    DropOldest,
+    /// The new message is dropped.
+    DropNewest,
+}
+
+/// Limits of every session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Longest Session Expiry Interval, seconds; `u32::MAX` lets sessions live for ever.
+    pub session_expiry_interval_s_max: u32,
+    /// Session expiry of 3.1 and 3.1.1 clients without Clean Session, seconds.
+    pub persistent_v3_expiry_interval_s: u32,
+    /// Unacknowledged QoS 1 and 2 messages towards a client, whatever its Receive Maximum.
+    pub in_flight_max: u16,
+    /// Messages that wait for one session.
+    pub outbox_messages_max: u32,
+    /// Bytes of messages that wait for one session.
+    pub outbox_bytes_max: u32,
+    /// What goes when an outbox is full.
+    pub outbox_full: OutboxFull,
+    /// Whether QoS 0 messages are queued for sessions that are offline.
+    pub queue_qos0_offline: bool,
+    /// Subscriptions of one session.
+    pub subscriptions_max: u32,
+    /// Sessions of one shard.
+    pub sessions_max: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            session_expiry_interval_s_max: u32::MAX,
+            persistent_v3_expiry_interval_s: u32::MAX,
+            in_flight_max: 1024,
+            outbox_messages_max: 100_000,
+            outbox_bytes_max: 64 << 20,
+            outbox_full: OutboxFull::DropNewest,
+            queue_qos0_offline: false,
+            subscriptions_max: 1_000_000,
+            sessions_max: 4_000_000,
+        }
+    }
+}
+
+/// What a listener offers, as CONNACK says it to a 5.0 client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Receive Maximum: QoS 2 messages that a client may have unreleased.
+    pub receive_maximum: u16,
+    /// Topic Alias Maximum for clients.
+    pub topic_alias_maximum: u16,
+    /// Highest QoS of PUBLISH packets and granted subscriptions: 0, 1 or 2.
+    pub maximum_qos: u8,
+    /// Whether retained messages are taken.
+    pub retain_available: bool,
+    /// Whether filters with wildcards are taken.
+    pub wildcard_subscription_available: bool,
+    /// Whether Subscription Identifiers are taken.
+    pub subscription_identifiers_available: bool,
+    /// Whether shared subscriptions are taken.
+    pub shared_subscription_available: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            receive_maximum: 1024,
+            topic_alias_maximum: 64,
+            maximum_qos: 2,
+            retain_available: true,
+            wildcard_subscription_available: true,
+            subscription_identifiers_available: true,
+            shared_subscription_available: true,
+        }
+    }
+}
+
+/// Limits of the connections of one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Connections through this listener at once.
+    pub connections_max: u32,
+    /// From accept to the end of CONNECT, seconds.
+    pub connect_timeout_s: u16,
+    /// Largest Control Packet from a client, bytes.
+    pub packet_bytes_max: u32,
+    /// Longest Keep Alive, seconds; 0 is no limit.
+    pub keep_alive_s_max: u16,
+    /// Topic Aliases that the broker uses towards a client that allows them.
+    pub topic_alias_maximum_outgoing: u16,
+    /// What the listener offers.
+    pub capabilities: Capabilities,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            connect_timeout_s: 10,
+            packet_bytes_max: 16 << 20,
+            keep_alive_s_max: 0,
+            topic_alias_maximum_outgoing: 32,
+            capabilities: Capabilities::default(),
+        }
+    }
+}
+
+/// How a message reaches a session with several matching subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlapping {
+    /// One copy with the highest QoS and all Subscription Identifiers.
+    Merge,
+    /// One copy for each subscription.
+    Separate,
+}
+
+/// Limits and choices for every message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageLimits {
+    /// Overlapping subscriptions of one session.
+    pub overlapping: Overlapping,
+    /// Whether a payload that is declared as UTF-8 is checked (0x99).
+    pub validate_payload_format: bool,
+    /// Longest Topic Name or Topic Filter, bytes.
+    pub topic_bytes_max: u16,
+    /// Most Topic Levels in a Topic Name or Topic Filter.
+    pub topic_levels_max: u16,
+}
+
+impl Default for MessageLimits {
+    fn default() -> Self {
+        Self {
+            overlapping: Overlapping::Merge,
+            validate_payload_format: false,
+            topic_bytes_max: u16::MAX,
+            topic_levels_max: 128,
+        }
+    }
+}
+
+/// Limits of retained messages, per shard that owns them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedLimits {
+    /// Retained messages of one shard.
+    pub messages_max: u32,
+    /// Bytes of retained messages of one shard.
+    pub bytes_max: u64,
+    /// Retained messages in one slice of an answer to SUBSCRIBE.
+    pub slice_messages: u16,
+    /// Bytes in one slice of an answer to SUBSCRIBE.
+    pub slice_bytes: u32,
+}
+
+impl Default for RetainedLimits {
+    fn default() -> Self {
+        Self { messages_max: 10_000_000, bytes_max: 4 << 30, slice_messages: 64, slice_bytes: 256 << 10 }
+    }
+}
+
+/// Limits of network and mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkLimits {
+    /// Output of one connection that waits or is on its way, bytes. Beyond it QoS 0 is dropped and QoS 1
+    /// and 2 stay in the outbox.
+    pub output_bytes_max: u32,
+    /// Bytes that one connection may bring into one turn.
+    pub receive_budget_bytes: u32,
+    /// Submission queue entries of a shard's ring.
+    pub ring_entries: u32,
+    /// Receive buffers of a shard; a power of two.
+    pub receive_buffers: u16,
+    /// Size of a receive buffer, bytes.
+    pub receive_buffer_bytes: u32,
+    /// Envelopes that wait for one other shard, bytes. Beyond it PUBLISH packets are not read.
+    pub mesh_staged_bytes_max: u32,
+    /// Batches in a shard's inbox.
+    pub inbox_batches_max: u32,
+    /// Connections that the kernel queues before they are accepted.
+    pub listen_backlog: u32,
+    /// How long the last packets to a client may take, seconds.
+    pub close_linger_s: u16,
+}
+
+impl Default for NetworkLimits {
+    fn default() -> Self {
+        Self {
+            output_bytes_max: 1 << 20,
+            receive_budget_bytes: 256 << 10,
+            ring_entries: 1024,
+            receive_buffers: 4096,
+            receive_buffer_bytes: 2048,
+            mesh_staged_bytes_max: 4 << 20,
+            inbox_batches_max: 256,
+            listen_backlog: 4096,
+            close_linger_s: 5,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The validated configuration: what the broker runs with.
+//!
+//! Made by `config::resolve` from the raw file and the arguments; plain data from then on.
+
+use std::collections::BTreeMap;
+
+use super::address::ListenAddress;
+use super::limits::{ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits};
+
+/// Where MQTT listens when nothing is configured: loopback, the registered port.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:1883";
+/// How long clients have to take their last packets at shutdown, seconds.
+pub const SHUTDOWN_GRACE_S: u16 = 10;
+/// How often `$SYS` topics are published, seconds, as Mosquitto does.
+pub const SYSTEM_TOPICS_INTERVAL_S: u16 = 10;
+
+/// How a shared group chooses the member for a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SharedStrategy {
+    /// Each member in turn.
+    #[default]
+    RoundRobin,
+    /// The member with the fewest unacknowledged messages.
+    LeastInFlight,
+    /// One publisher's messages go to one member, while it is there.
+    StickyByPublisher,
+    /// One topic's messages go to one member, while it is there.
+    HashOfTopic,
+}
+
+/// Owner, group and mode of a Unix socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnixOptions {
+    /// User name or number; the broker's own by default.
+    pub owner: Option<String>,
+    /// Group name or number; the broker's own by default.
+    pub group: Option<String>,
+    /// Permission bits; 0o660 by default.
+    pub mode: Option<u32>,
+}
+
+/// One place where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name in logs and metrics.
+    pub name: String,
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// For Unix sockets.
+    pub unix: UnixOptions,
+    /// Whether clients without credentials may connect.
+    pub allow_anonymous: bool,
+    /// Its limits.
+    pub limits: ListenerLimits,
+}
+
+/// Points clients elsewhere at CONNECT (Server Reference, 4.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Where to.
+    pub server_reference: String,
+    /// Server moved (0x9D) rather than Use another server (0x9C).
+    pub permanent: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// Levels of single modules, as `"ringmq::broker" = "debug"`.
+    pub modules: BTreeMap<String, String>,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), modules: BTreeMap::new(), format: LogFormat::Text }
+    }
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How many shards; one for each core if not set.
+    pub shards: Option<u16>,
+    /// The CPUs to pin shards to; all allowed ones if not set.
+    pub cores: Option<Vec<usize>>,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// Limits of sessions.
+    pub session: SessionLimits,
+    /// Limits of messages.
+    pub message: MessageLimits,
+    /// How shared groups choose.
+    pub shared_strategy: SharedStrategy,
+    /// Limits of retained messages.
+    pub retained: RetainedLimits,
+    /// Limits of network and mesh.
+    pub network: NetworkLimits,
+    /// How often `$SYS` topics are published, seconds; 0 is never.
+    pub system_topics_interval_s: u16,
+    /// Points all clients elsewhere.
+    pub redirect: Option<Redirect>,
+    /// What is logged.
+    pub log: LogConfig,
+    /// How long a shutdown may take, seconds.
+    pub shutdown_grace_s: u16,
+}
+
+impl Listener {
+    /// A listener at `address` with default limits; anonymous clients only if it is local.
+    pub fn at(address: ListenAddress) -> Self {
+        let name = match &address {
+            ListenAddress::Tcp(_) => "mqtt",
+            ListenAddress::Unix(_) => "unix",
+        };
+        Self {
+            name: name.into(),
+            allow_anonymous: address.is_local(),
+            address,
+            unix: UnixOptions::default(),
+            limits: ListenerLimits::default(),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 1883));
+        Self {
+            shards: None,
+            cores: None,
+            listeners: vec![Listener::at(ListenAddress::Tcp(loopback))],
+            session: SessionLimits::default(),
+            message: MessageLimits::default(),
+            shared_strategy: SharedStrategy::default(),
+            retained: RetainedLimits::default(),
+            network: NetworkLimits::default(),
+            system_topics_interval_s: SYSTEM_TOPICS_INTERVAL_S,
+            redirect: None,
+            log: LogConfig::default(),
+            shutdown_grace_s: SHUTDOWN_GRACE_S,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_listener_is_the_documented_one() {
+        assert_eq!(Config::default().listeners[0].address.to_string(), DEFAULT_ADDRESS);
+        assert!(Config::default().listeners[0].allow_anonymous);
+    }
+}
