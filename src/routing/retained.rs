@@ -1,0 +1,295 @@
+//! The retained messages that this shard owns: those whose Topic Name's hash falls to it.
+//!
+//! Ordered by Topic Name, so that an answer to SUBSCRIBE can be given in slices: a cursor is the place in
+//! that order, and stays good whatever is set or cleared meanwhile. A selection skips what cannot match: it
+//! seeks to the next Topic Name that could.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::config::limits::{RETAINED_VISITS_PER_SLICE_MAX, RetainedLimits};
+
+use super::application_message::ApplicationMessage;
+
+/// Retained messages by Topic Name.
+#[derive(Debug, Default)]
+pub struct RetainedStore {
+    messages: BTreeMap<Box<str>, ApplicationMessage>,
+    bytes: u64,
+}
+
+/// Where the next slice of a selection begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetainedCursor {
+    /// All before it is done.
+    from: Box<str>,
+    /// Whether it itself is done.
+    exclusive: bool,
+}
+
+/// A part of the retained messages that match a filter.
+#[derive(Debug)]
+pub struct Slice {
+    /// In the order of their Topic Names.
+    pub messages: Vec<ApplicationMessage>,
+    /// Where to go on; nothing if that was all.
+    pub next: Option<RetainedCursor>,
+}
+
+/// What a comparison of a Topic Name with a filter says about the search.
+enum Step {
+    Match,
+    Next,
+    Seek(String),
+}
+
+impl RetainedStore {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Their bytes, as counted against the limit.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Sets the retained message of its topic; a former one is replaced [MQTT-3.3.1-5]. Tells whether the
+    /// limits allowed it.
+    pub fn set(&mut self, message: ApplicationMessage, limits: &RetainedLimits) -> bool {
+        let bytes = message.bytes() as u64;
+        let former = self.messages.get(message.topic());
+        let former_bytes = former.map_or(0, |former| former.bytes() as u64);
+        let too_many = former.is_none() && self.messages.len() >= limits.messages_max as usize;
+        if too_many || self.bytes - former_bytes + bytes > limits.bytes_max {
+            return false;
+        }
+        self.bytes = self.bytes - former_bytes + bytes;
+        self.messages.insert(message.topic().into(), message);
+        true
+    }
+
+    /// Clears the retained message of a topic [MQTT-3.3.1-6]; tells whether there was one.
+    pub fn clear(&mut self, topic: &str) -> bool {
+        match self.messages.remove(topic) {
+            Some(message) => {
+                self.bytes -= message.bytes() as u64;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The messages that match `filter`, from `cursor` on. What has expired is removed when it is met.
+    pub fn select(
+        &mut self,
+        filter: &str,
+        cursor: Option<RetainedCursor>,
+        limits: &RetainedLimits,
+        now_ms: u64,
+    ) -> Slice {
+        let mut slice = Slice { messages: Vec::new(), next: None };
+        let mut bytes = 0;
+        let mut expired = Vec::new();
+        let mut cursor = cursor.or_else(|| {
+            Some(RetainedCursor { from: literal_prefix(filter).into(), exclusive: false })
+        });
+        for _ in 0..RETAINED_VISITS_PER_SLICE_MAX {
+            let Some(at) = cursor.take() else { break };
+            let from = match at.exclusive {
+                true => Bound::Excluded(&*at.from),
+                false => Bound::Included(&*at.from),
+            };
+            let Some((topic, message)) = self.messages.range::<str, _>((from, Bound::Unbounded)).next() else { break };
+            if !topic.starts_with(literal_prefix(filter)) {
+                break;
+            }
+            let go_on = match step(filter, topic) {
+                Step::Seek(seek) if *seek > **topic => RetainedCursor { from: seek.into(), exclusive: false },
+                _ => RetainedCursor { from: topic.clone(), exclusive: true },
+            };
+            if matches!(step(filter, topic), Step::Match) {
+                if message.is_expired(now_ms) {
+                    expired.push(topic.clone());
+                } else {
+                    let full = slice.messages.len() >= usize::from(limits.slice_messages)
+                        || (bytes > 0 && bytes + message.bytes() > limits.slice_bytes as usize);
+                    if full {
+                        cursor = Some(RetainedCursor { from: topic.clone(), exclusive: false });
+                        break;
+                    }
+                    bytes += message.bytes();
+                    slice.messages.push(ApplicationMessage::clone(message));
+                }
+            }
+            cursor = Some(go_on);
+        }
+        slice.next = cursor;
+        for topic in expired {
+            self.clear(&topic);
+        }
+        slice
+    }
+
+    /// Removes expired messages among the next `visits` from `cursor` on; gives where to go on.
+    pub fn sweep(&mut self, cursor: &str, visits: usize, now_ms: u64) -> Option<Box<str>> {
+        let range = self.messages.range::<str, _>((Bound::Excluded(cursor), Bound::Unbounded));
+        let seen: Vec<_> = range.take(visits).map(|(topic, message)| (topic.clone(), message.is_expired(now_ms))).collect();
+        let last = (seen.len() == visits).then(|| seen.last().map(|(topic, _)| topic.clone())).flatten();
+        for (topic, expired) in seen {
+            if expired {
+                self.clear(&topic);
+            }
+        }
+        last
+    }
+}
+
+/// What every Topic Name that matches begins with. `a/#` matches `a` as well, so its last `/` is left out.
+fn literal_prefix(filter: &str) -> &str {
+    let Some(wildcard) = filter.find(['+', '#']) else { return filter };
+    match filter.as_bytes()[wildcard] {
+        b'#' => &filter[..wildcard.saturating_sub(1)],
+        _ => &filter[..wildcard],
+    }
+}
+
+/// Compares level by level; on a mismatch tells where the next match could be. `/` is followed by `0` in the
+/// order of bytes, so all that lies under `x/` comes before `x0`.
+fn step(filter: &str, topic: &str) -> Step {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return Step::Seek("%".into()); // what follows `$` [MQTT-4.7.2-1]
+    }
+    let mut filter_levels = filter.split('/');
+    let mut done = 0; // bytes of `topic` that are compared, with the separator
+    let mut rest = Some(topic);
+    loop {
+        let (level, next) = match rest {
+            Some(text) => text.split_once('/').map_or((text, None), |(level, next)| (level, Some(next))),
+            None => {
+                return match filter_levels.next() {
+                    None | Some("#") => Step::Match,
+                    Some(_) => Step::Next,
+                };
+            }
+        };
+        match filter_levels.next() {
+            Some("#") => return Step::Match,
+            Some("+") => {}
+            Some(wanted) if wanted == level => {}
+            Some(wanted) => {
+                let target = format!("{}{wanted}", &topic[..done]);
+                return match *target > *topic {
+                    true => Step::Seek(target),
+                    false if topic.starts_with(&target) => Step::Next,
+                    false => Step::Seek(after(&topic[..done])),
+                };
+            }
+            // The filter has ended and the topic goes on.
+            None => return Step::Seek(after(&topic[..done])),
+        }
+        done += level.len() + 1;
+        rest = next;
+    }
+}
+
+/// The first string after all that begin with `prefix`, which ends with `/` or is empty.
+fn after(prefix: &str) -> String {
+    match prefix.strip_suffix('/') {
+        Some(parent) => format!("{parent}0"),
+        None => char::MAX.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::data_types::QoS;
+    use crate::mqtt::topic_filter::matches;
+    use crate::routing::application_message::MessageView;
+    use crate::routing::topic_hash::TopicHasher;
+
+    fn message(topic: &str, expires_at_ms: Option<u64>) -> ApplicationMessage {
+        MessageView {
+            topic,
+            topic_hash: TopicHasher::new(1).hash(topic),
+            forwarded_properties: &[],
+            payload: b"x",
+            qos: QoS::AtMostOnce,
+            retain: true,
+            expires_at_ms,
+        }
+        .to_message()
+    }
+
+    fn selected(store: &mut RetainedStore, filter: &str, limits: &RetainedLimits) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut cursor = None;
+        loop {
+            let slice = store.select(filter, cursor, limits, 0);
+            assert!(slice.messages.len() <= usize::from(limits.slice_messages));
+            all.extend(slice.messages.iter().map(|message| message.topic().to_owned()));
+            match slice.next {
+                Some(next) => cursor = Some(next),
+                None => return all,
+            }
+        }
+    }
+
+    #[test]
+    fn slices_together_are_what_the_definition_says() {
+        let levels = ["a", "b", "", "a-", "a0", "$x", "é"];
+        let mut topics = Vec::new();
+        for first in levels {
+            topics.push(first.to_owned());
+            for second in levels {
+                topics.push(format!("{first}/{second}"));
+                topics.extend(levels.map(|third| format!("{first}/{second}/{third}")));
+            }
+        }
+        topics.retain(|topic| !topic.is_empty());
+        let limits = RetainedLimits { slice_messages: 3, ..RetainedLimits::default() };
+        let mut store = RetainedStore::default();
+        for topic in &topics {
+            assert!(store.set(message(topic, None), &limits));
+        }
+        topics.sort();
+        for filter in ["#", "+", "a", "a/#", "a/+", "+/a", "+/a/#", "a/+/b", "+/+/+", "/+", "+/b/+", "$x/#", "a/b/a-", "x/+", "+/+/a0", "+/é"] {
+            let expected: Vec<_> = topics.iter().filter(|topic| matches(filter, topic)).cloned().collect();
+            assert_eq!(selected(&mut store, filter, &limits), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_selection_seeks_past_what_cannot_match() {
+        let limits = RetainedLimits::default();
+        let mut store = RetainedStore::default();
+        for device in 0..50 {
+            for sensor in 0..200 {
+                store.set(message(&format!("site/{device}/{sensor}"), None), &limits);
+            }
+        }
+        // Ten thousand messages: without seeking the first slice would end before the last device.
+        let slice = store.select("site/+/199", None, &limits, 0);
+        assert_eq!((slice.messages.len(), slice.next), (50, None));
+    }
+
+    #[test]
+    fn limits_hold_and_expired_messages_are_gone() {
+        let limits = RetainedLimits { messages_max: 2, ..RetainedLimits::default() };
+        let mut store = RetainedStore::default();
+        assert!(store.set(message("a", None), &limits));
+        assert!(store.set(message("b", Some(10)), &limits));
+        assert!(!store.set(message("c", None), &limits));
+        assert!(store.set(message("a", None), &limits), "replacing is not adding");
+        assert_eq!(store.select("#", None, &limits, 10).messages.len(), 1);
+        assert_eq!(store.len(), 1);
+        assert!(store.clear("a") && !store.clear("a"));
+        assert_eq!((store.bytes(), store.is_empty()), (0, true));
+    }
+}
