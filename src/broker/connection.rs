@@ -46,6 +46,8 @@ pub struct Connection {
     pub output: Output,
     /// What was agreed on at CONNECT.
     pub terms: Terms,
+    /// Tells it from an earlier connection in the same slot.
+    pub serial: u32,
     /// When the last packet came, monotonic milliseconds.
     pub last_packet_ms: u64,
     /// Topic Aliases in use.
@@ -54,13 +56,14 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that has just come home and has not been read.
-    pub fn new(listener: u16, now_ms: u64) -> Self {
+    pub fn new(listener: u16, serial: u32, now_ms: u64) -> Self {
         Self {
             phase: Phase::Fresh,
             listener,
             dirty: false,
             output: Output::default(),
             terms: Terms::before_connect(),
+            serial,
             last_packet_ms: now_ms,
             aliases: None,
         }
@@ -95,20 +98,30 @@ impl Connection {
     pub fn append_publish(&mut self, buffers: &mut Buffers, publish: &PublishOut<'_>) {
         let version = self.terms.version;
         if self.terms.outbound_alias_max == 0 {
-            self.output.append(buffers, |out| publish.encode(version, out));
+            self.output
+                .append(buffers, |out| publish.encode(version, out));
             return;
         }
-        let room_for_alias = publish.packet_bytes(version) + 8 <= self.terms.packet_bytes_max as usize;
+        let room_for_alias =
+            publish.packet_bytes(version) + 8 <= self.terms.packet_bytes_max as usize;
         let alias = match room_for_alias {
             true => self.aliases_mut().outbound.name(publish.topic_name),
             false => OutboundAlias::None,
         };
         let named = match alias {
             OutboundAlias::None => *publish,
-            OutboundAlias::New(alias) => PublishOut { topic_alias: Some(alias), ..*publish },
-            OutboundAlias::Known(alias) => PublishOut { topic_name: "", topic_alias: Some(alias), ..*publish },
+            OutboundAlias::New(alias) => PublishOut {
+                topic_alias: Some(alias),
+                ..*publish
+            },
+            OutboundAlias::Known(alias) => PublishOut {
+                topic_name: "",
+                topic_alias: Some(alias),
+                ..*publish
+            },
         };
-        self.output.append(buffers, |out| named.encode(version, out));
+        self.output
+            .append(buffers, |out| named.encode(version, out));
     }
 
     /// When the client is overdue: one and a half times its Keep Alive after its last packet

@@ -32,7 +32,12 @@ impl<K: Copy> TimerWheel<K> {
     /// An empty wheel that starts at `now_ms`.
     pub fn new(now_ms: u64) -> Self {
         let slots = std::iter::repeat_with(Vec::new).take(SLOTS).collect();
-        Self { slots, occupied: [0; WORDS], now_tick: now_ms / TIMER_TICK_MS, len: 0 }
+        Self {
+            slots,
+            occupied: [0; WORDS],
+            now_tick: now_ms / TIMER_TICK_MS,
+            len: 0,
+        }
     }
 
     /// How many timers are set, out-of-date ones included.
@@ -151,7 +156,10 @@ mod tests {
         for deadline in [100, 6_500, 12_800, 409_500, 409_600, 409_700] {
             wheel.set(deadline, 0);
             let next = wheel.next_deadline_ms();
-            assert!(next.is_some_and(|next| next <= deadline), "{next:?} for {deadline}");
+            assert!(
+                next.is_some_and(|next| next <= deadline),
+                "{next:?} for {deadline}"
+            );
             let mut now = 0;
             while let Some(next) = wheel.next_deadline_ms() {
                 assert!(next > now);

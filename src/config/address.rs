@@ -31,7 +31,9 @@ impl FromStr for ListenAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path.starts_with('/') {
                 true => Ok(Self::Unix(path.into())),
-                false => Err(format!("\"{text}\": the path of a Unix socket must start with '/'")),
+                false => Err(format!(
+                    "\"{text}\": the path of a Unix socket must start with '/'"
+                )),
             };
         }
         text.parse().map(Self::Tcp).map_err(|_| {

@@ -15,6 +15,8 @@ pub const TIMER_TICK_MS: u64 = 100;
 pub const PENDING_SUBACKS_MAX: usize = 4096;
 /// From this size a payload with several receivers is referenced, not copied, bytes.
 pub const LARGE_PAYLOAD_BYTES: usize = 4096;
+/// How long a first `$SYS` publication waits, so that many new subscribers share it, milliseconds.
+pub const SYSTEM_TOPICS_AT_ONCE_MS: u64 = 100;
 /// Shards at most: what a compact shard set can name.
 pub const SHARDS_MAX: u16 = 256;
 /// Batches that a shard takes from its inbox in one turn.
@@ -183,7 +185,12 @@ pub struct RetainedLimits {
 
 impl Default for RetainedLimits {
     fn default() -> Self {
-        Self { messages_max: 10_000_000, bytes_max: 4 << 30, slice_messages: 64, slice_bytes: 256 << 10 }
+        Self {
+            messages_max: 10_000_000,
+            bytes_max: 4 << 30,
+            slice_messages: 64,
+            slice_bytes: 256 << 10,
+        }
     }
 }
 

@@ -86,7 +86,11 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".into(), modules: BTreeMap::new(), format: LogFormat::Text }
+        Self {
+            level: "info".into(),
+            modules: BTreeMap::new(),
+            format: LogFormat::Text,
+        }
     }
 }
 
@@ -162,7 +166,10 @@ mod tests {
 
     #[test]
     fn the_default_listener_is_the_documented_one() {
-        assert_eq!(Config::default().listeners[0].address.to_string(), DEFAULT_ADDRESS);
+        assert_eq!(
+            Config::default().listeners[0].address.to_string(),
+            DEFAULT_ADDRESS
+        );
         assert!(Config::default().listeners[0].allow_anonymous);
     }
 }

@@ -146,12 +146,16 @@ impl<'a> Reader<'a> {
             value |= u32::from(byte & 0x7f) << (7 * position);
             if byte & 0x80 == 0 {
                 if byte == 0 && position > 0 {
-                    return Err(DecodeError::MalformedPacket("a Variable Byte Integer is longer than needed"));
+                    return Err(DecodeError::MalformedPacket(
+                        "a Variable Byte Integer is longer than needed",
+                    ));
                 }
                 return Ok(value);
             }
         }
-        Err(DecodeError::MalformedPacket("a Variable Byte Integer has more than four bytes"))
+        Err(DecodeError::MalformedPacket(
+            "a Variable Byte Integer has more than four bytes",
+        ))
     }
 
     /// A UTF-8 Encoded String (1.5.4).
@@ -185,7 +189,8 @@ impl<'a> Reader<'a> {
     /// Protocol Error if it is zero [MQTT-2.2.1-3].
     #[inline]
     pub fn packet_identifier(&mut self) -> Result<PacketIdentifier, DecodeError> {
-        PacketIdentifier::new(self.u16()?).ok_or(DecodeError::ProtocolError("a Packet Identifier is 0"))
+        PacketIdentifier::new(self.u16()?)
+            .ok_or(DecodeError::ProtocolError("a Packet Identifier is 0"))
     }
 
     /// Makes sure that all is read.
@@ -196,7 +201,9 @@ impl<'a> Reader<'a> {
     pub fn finish(self) -> Result<(), DecodeError> {
         match self.rest.is_empty() {
             true => Ok(()),
-            false => Err(DecodeError::MalformedPacket("the packet is longer than its content")),
+            false => Err(DecodeError::MalformedPacket(
+                "the packet is longer than its content",
+            )),
         }
     }
 }
@@ -249,7 +256,9 @@ pub fn variable_byte_integer_bytes(value: usize) -> usize {
 /// A length as the integer of the wire; the broker never builds a packet that is longer.
 #[inline]
 pub fn wire_length(length: usize) -> u32 {
-    u32::try_from(length).map_or(VARIABLE_BYTE_INTEGER_MAX, |length| length.min(VARIABLE_BYTE_INTEGER_MAX))
+    u32::try_from(length).map_or(VARIABLE_BYTE_INTEGER_MAX, |length| {
+        length.min(VARIABLE_BYTE_INTEGER_MAX)
+    })
 }
 
 #[cfg(test)]
@@ -258,21 +267,45 @@ mod tests {
 
     #[test]
     fn variable_byte_integers_of_every_length() {
-        for value in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, VARIABLE_BYTE_INTEGER_MAX] {
+        for value in [
+            0,
+            1,
+            127,
+            128,
+            16_383,
+            16_384,
+            2_097_151,
+            2_097_152,
+            VARIABLE_BYTE_INTEGER_MAX,
+        ] {
             let mut out = Vec::new();
             put_variable_byte_integer(&mut out, value);
             assert_eq!(out.len(), variable_byte_integer_bytes(value as usize));
             assert_eq!(Reader::new(&out).variable_byte_integer(), Ok(value));
-            assert!(Reader::new(&out[..out.len() - 1]).variable_byte_integer().is_err());
+            assert!(
+                Reader::new(&out[..out.len() - 1])
+                    .variable_byte_integer()
+                    .is_err()
+            );
         }
         assert!(Reader::new(&[0x80, 0x00]).variable_byte_integer().is_err());
-        assert!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x01]).variable_byte_integer().is_err());
+        assert!(
+            Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x01])
+                .variable_byte_integer()
+                .is_err()
+        );
     }
 
     #[test]
     fn strings_are_checked() {
         assert_eq!(Reader::new(b"\x00\x02ab").utf8_string(), Ok("ab"));
-        for bad in [&b"\x00\x03ab"[..], b"\x00\x01\x00", b"\x00\x02\xc0\x80", b"\x00\x03\xed\xa0\x80", b"\x00"] {
+        for bad in [
+            &b"\x00\x03ab"[..],
+            b"\x00\x01\x00",
+            b"\x00\x02\xc0\x80",
+            b"\x00\x03\xed\xa0\x80",
+            b"\x00",
+        ] {
             assert!(Reader::new(bad).utf8_string().is_err(), "{bad:?}");
         }
     }

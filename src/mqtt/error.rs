@@ -48,10 +48,14 @@ impl DecodeError {
     /// What is wrong, without the numbers.
     pub fn cause(&self) -> &'static str {
         match self {
-            Self::MalformedPacket(cause) | Self::ProtocolError(cause) | Self::TopicNameInvalid(cause) => cause,
+            Self::MalformedPacket(cause)
+            | Self::ProtocolError(cause)
+            | Self::TopicNameInvalid(cause) => cause,
             Self::UnsupportedProtocolVersion(_) => "the protocol name or level is not supported",
             Self::TopicAliasInvalid => "a Topic Alias is 0",
-            Self::PacketTooLarge { .. } => "the packet is larger than packet_bytes_max of its listener",
+            Self::PacketTooLarge { .. } => {
+                "the packet is larger than packet_bytes_max of its listener"
+            }
         }
     }
 }

@@ -45,19 +45,32 @@ pub fn frame(bytes: &[u8], packet_bytes_max: usize) -> Result<Framing<'_>, Decod
             continue;
         }
         if *byte == 0 && position > 1 {
-            return Err(DecodeError::MalformedPacket("the Remaining Length is longer than needed"));
+            return Err(DecodeError::MalformedPacket(
+                "the Remaining Length is longer than needed",
+            ));
         }
         let header_bytes = position + 1;
         let packet_bytes = header_bytes + remaining;
         if packet_bytes > packet_bytes_max {
-            return Err(DecodeError::PacketTooLarge { packet_bytes, packet_bytes_max });
+            return Err(DecodeError::PacketTooLarge {
+                packet_bytes,
+                packet_bytes_max,
+            });
         }
         return Ok(match bytes.get(header_bytes..packet_bytes) {
-            Some(body) => Framing::Complete(Frame { first_byte: bytes[0], body, packet_bytes }),
-            None => Framing::Incomplete { packet_bytes: Some(packet_bytes) },
+            Some(body) => Framing::Complete(Frame {
+                first_byte: bytes[0],
+                body,
+                packet_bytes,
+            }),
+            None => Framing::Incomplete {
+                packet_bytes: Some(packet_bytes),
+            },
         });
     }
-    Err(DecodeError::MalformedPacket("the Remaining Length has more than four bytes"))
+    Err(DecodeError::MalformedPacket(
+        "the Remaining Length has more than four bytes",
+    ))
 }
 
 impl Frame<'_> {
@@ -77,7 +90,9 @@ impl Frame<'_> {
         };
         match flags == expected {
             true => Ok(packet_type),
-            false => Err(DecodeError::MalformedPacket("reserved flags of the fixed header are wrong")),
+            false => Err(DecodeError::MalformedPacket(
+                "reserved flags of the fixed header are wrong",
+            )),
         }
     }
 }
@@ -90,9 +105,14 @@ mod tests {
     fn a_packet_is_complete_at_its_last_byte() {
         let packet = [0x30, 0x03, 0x00, 0x01, b'a', 0xc0];
         for end in 0..5 {
-            assert!(matches!(frame(&packet[..end], 100), Ok(Framing::Incomplete { .. })), "{end}");
+            assert!(
+                matches!(frame(&packet[..end], 100), Ok(Framing::Incomplete { .. })),
+                "{end}"
+            );
         }
-        let Ok(Framing::Complete(found)) = frame(&packet, 100) else { panic!("no packet") };
+        let Ok(Framing::Complete(found)) = frame(&packet, 100) else {
+            panic!("no packet")
+        };
         assert_eq!((found.packet_bytes, found.body), (5, &packet[2..5]));
     }
 

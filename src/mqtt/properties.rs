@@ -3,12 +3,14 @@
 //! [`Properties`] borrows from the packet. PUBLISH has a leaner reader of its own in `packet::publish`.
 
 use super::data_types::{
-    Reader, put_bytes, put_u16, put_u32, put_variable_byte_integer, variable_byte_integer_bytes, wire_length,
+    Reader, put_bytes, put_u16, put_u32, put_variable_byte_integer, variable_byte_integer_bytes,
+    wire_length,
 };
 use super::error::DecodeError;
 
 const TWICE: DecodeError = DecodeError::ProtocolError("a property is there twice");
-const NOT_HERE: DecodeError = DecodeError::MalformedPacket("a property does not belong to this packet");
+const NOT_HERE: DecodeError =
+    DecodeError::MalformedPacket("a property does not belong to this packet");
 
 /// The identifier of User Property, the only property that may repeat in every packet (2.2.2.2).
 pub const USER_PROPERTY: u8 = 0x26;
@@ -36,7 +38,11 @@ impl<'a> UserProperties<'a> {
 
     /// Name and value of each, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let mut reader = Reader::new(if self.count == 0 { &[] } else { self.properties });
+        let mut reader = Reader::new(if self.count == 0 {
+            &[]
+        } else {
+            self.properties
+        });
         std::iter::from_fn(move || {
             while !reader.is_empty() {
                 let id = reader.u8().ok()?;
@@ -88,7 +94,9 @@ impl<'a> Value<'a> for bool {
         match reader.u8()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(DecodeError::ProtocolError("a property that is 0 or 1 has another value")),
+            _ => Err(DecodeError::ProtocolError(
+                "a property that is 0 or 1 has another value",
+            )),
         }
     }
     fn write(self, out: &mut Vec<u8>) {
@@ -268,7 +276,10 @@ pub fn skip_value(id: u8, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
         ValueType::FourByte => reader.u32().map(drop),
         ValueType::Variable => reader.variable_byte_integer().map(drop),
         ValueType::Text | ValueType::Binary => reader.binary_data().map(drop),
-        ValueType::Pair => reader.binary_data().and_then(|_| reader.binary_data()).map(drop),
+        ValueType::Pair => reader
+            .binary_data()
+            .and_then(|_| reader.binary_data())
+            .map(drop),
     }
 }
 
@@ -302,7 +313,8 @@ impl Carrier {
             Self::Connect => &[0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27],
             Self::Will => &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26],
             Self::ConnAck => &[
-                0x11, 0x12, 0x13, 0x15, 0x16, 0x1a, 0x1c, 0x1f, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29, 0x2a,
+                0x11, 0x12, 0x13, 0x15, 0x16, 0x1a, 0x1c, 0x1f, 0x21, 0x22, 0x24, 0x25, 0x26, 0x27,
+                0x28, 0x29, 0x2a,
             ],
             Self::Publish => &[0x01, 0x02, 0x03, 0x08, 0x09, 0x0b, 0x23, 0x26],
             Self::Acknowledgement => &[0x1f, 0x26],
@@ -341,14 +353,21 @@ impl<'a> Properties<'a> {
             return Err(DecodeError::ProtocolError("Maximum Packet Size is 0"));
         }
         if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
-            return Err(DecodeError::ProtocolError("Authentication Data without Authentication Method"));
+            return Err(DecodeError::ProtocolError(
+                "Authentication Data without Authentication Method",
+            ));
         }
         Ok(properties)
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        *self == Self { user_properties: self.user_properties, ..Self::default() } && self.user_properties.is_empty()
+        *self
+            == Self {
+                user_properties: self.user_properties,
+                ..Self::default()
+            }
+            && self.user_properties.is_empty()
     }
 
     /// Appends the properties with their length.
@@ -394,7 +413,10 @@ pub fn encode_user_properties(pairs: &[(&str, &str)]) -> Vec<u8> {
 
 /// User Properties from what [`encode_user_properties`] made.
 pub fn user_properties_of(content: &[u8]) -> UserProperties<'_> {
-    let mut all = UserProperties { properties: content, count: 1 };
+    let mut all = UserProperties {
+        properties: content,
+        count: 1,
+    };
     all.count = all.iter().count();
     all
 }
@@ -437,17 +459,33 @@ mod tests {
         for carrier in CARRIERS {
             for id in 0..=255u8 {
                 let Some(value_type) = value_type(id).filter(|_| carrier.allows(id)) else {
-                    assert_eq!(decode(&[id, 0, 1, 0, 1], carrier), Err(0x81), "{carrier:?} {id:#x}");
+                    assert_eq!(
+                        decode(&[id, 0, 1, 0, 1], carrier),
+                        Err(0x81),
+                        "{carrier:?} {id:#x}"
+                    );
                     continue;
                 };
-                let mut content = if id == 0x16 { b"\x15\x00\x01m".to_vec() } else { Vec::new() };
+                let mut content = if id == 0x16 {
+                    b"\x15\x00\x01m".to_vec()
+                } else {
+                    Vec::new()
+                };
                 content.push(id);
                 content.extend_from_slice(value(value_type));
                 assert_eq!(decode(&content, carrier), Ok(()), "{carrier:?} {id:#x}");
-                assert_eq!(decode(&content[..content.len() - 1], carrier), Err(0x81), "{carrier:?} {id:#x}");
+                assert_eq!(
+                    decode(&content[..content.len() - 1], carrier),
+                    Err(0x81),
+                    "{carrier:?} {id:#x}"
+                );
                 content.push(id);
                 content.extend_from_slice(value(value_type));
-                let twice = if id == USER_PROPERTY { Ok(()) } else { Err(0x82) };
+                let twice = if id == USER_PROPERTY {
+                    Ok(())
+                } else {
+                    Err(0x82)
+                };
                 assert_eq!(decode(&content, carrier), twice, "{carrier:?} {id:#x}");
             }
         }
@@ -466,8 +504,18 @@ mod tests {
         let mut out = Vec::new();
         properties.encode(&mut out);
         let decoded = Properties::decode(&mut Reader::new(&out), Carrier::ConnAck);
-        let Ok(decoded) = decoded else { panic!("{decoded:?}") };
-        assert_eq!((decoded.reason_string, decoded.receive_maximum), (Some("why"), Some(7)));
-        assert!(decoded.user_properties.iter().eq([("b", "2"), ("a", ""), ("b", "1")]));
+        let Ok(decoded) = decoded else {
+            panic!("{decoded:?}")
+        };
+        assert_eq!(
+            (decoded.reason_string, decoded.receive_maximum),
+            (Some("why"), Some(7))
+        );
+        assert!(
+            decoded
+                .user_properties
+                .iter()
+                .eq([("b", "2"), ("a", ""), ("b", "1")])
+        );
     }
 }

@@ -34,14 +34,20 @@ impl<'a> TopicFilter<'a> {
     pub fn parse(text: &'a str) -> Result<Self, FilterError> {
         let Some(shared) = text.strip_prefix("$share/") else {
             validate(text)?;
-            return Ok(Self { share_name: None, filter: text });
+            return Ok(Self {
+                share_name: None,
+                filter: text,
+            });
         };
         let (share_name, filter) = shared.split_once('/').ok_or(FilterError::ShareName)?;
         if share_name.is_empty() || share_name.contains(['+', '#']) {
             return Err(FilterError::ShareName);
         }
         validate(filter)?;
-        Ok(Self { share_name: Some(share_name), filter })
+        Ok(Self {
+            share_name: Some(share_name),
+            filter,
+        })
     }
 }
 
@@ -95,19 +101,55 @@ mod tests {
 
     #[test]
     fn filters_are_checked_level_by_level() {
-        for good in ["a", "/", "#", "+", "a/+/b", "a/#", "+/+", "/#", "$SYS/#", "a//b", "$share", "$sharex/a"] {
+        for good in [
+            "a",
+            "/",
+            "#",
+            "+",
+            "a/+/b",
+            "a/#",
+            "+/+",
+            "/#",
+            "$SYS/#",
+            "a//b",
+            "$share",
+            "$sharex/a",
+        ] {
             assert!(TopicFilter::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "a#", "#/a", "a/#/b", "a+", "+a/b", "$share/", "$share/g", "$share//a", "$share/g+/a", "$share/g/", "$share/g/a#"] {
+        for bad in [
+            "",
+            "a#",
+            "#/a",
+            "a/#/b",
+            "a+",
+            "+a/b",
+            "$share/",
+            "$share/g",
+            "$share//a",
+            "$share/g+/a",
+            "$share/g/",
+            "$share/g/a#",
+        ] {
             assert!(TopicFilter::parse(bad).is_err(), "{bad}");
         }
         let shared = TopicFilter::parse("$share/group/a/+");
-        assert_eq!(shared, Ok(TopicFilter { share_name: Some("group"), filter: "a/+" }));
+        assert_eq!(
+            shared,
+            Ok(TopicFilter {
+                share_name: Some("group"),
+                filter: "a/+"
+            })
+        );
     }
 
     #[test]
     fn the_specifications_examples_match() {
-        for topic in ["sport/tennis/player1", "sport/tennis/player1/ranking", "sport/tennis/player1/score/wimbledon"] {
+        for topic in [
+            "sport/tennis/player1",
+            "sport/tennis/player1/ranking",
+            "sport/tennis/player1/score/wimbledon",
+        ] {
             assert!(matches("sport/tennis/player1/#", topic));
         }
         assert!(matches("sport/#", "sport"));
@@ -115,7 +157,9 @@ mod tests {
         assert!(!matches("sport/tennis/+", "sport/tennis/player1/ranking"));
         assert!(!matches("sport/+", "sport"));
         assert!(matches("sport/+", "sport/"));
-        assert!(matches("+/+", "/finance") && matches("/+", "/finance") && !matches("+", "/finance"));
+        assert!(
+            matches("+/+", "/finance") && matches("/+", "/finance") && !matches("+", "/finance")
+        );
         assert!(!matches("#", "$SYS/a") && !matches("+/monitor/Clients", "$SYS/monitor/Clients"));
         assert!(matches("$SYS/#", "$SYS/a") && matches("$SYS/monitor/+", "$SYS/monitor/Clients"));
     }

@@ -15,7 +15,9 @@ pub fn validate(name: &str) -> Result<(), DecodeError> {
         return Err(DecodeError::TopicNameInvalid("a Topic Name is empty"));
     }
     match name.bytes().any(|byte| byte == b'+' || byte == b'#') {
-        true => Err(DecodeError::TopicNameInvalid("a Topic Name contains a wildcard character")),
+        true => Err(DecodeError::TopicNameInvalid(
+            "a Topic Name contains a wildcard character",
+        )),
         false => Ok(()),
     }
 }

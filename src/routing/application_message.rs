@@ -114,13 +114,19 @@ impl Message {
 
     /// The payload, to be referenced while it is sent.
     pub fn payload_bytes(&self) -> Bytes {
-        self.content.slice(self.topic_bytes as usize + self.properties_bytes as usize..)
+        self.content
+            .slice(self.topic_bytes as usize + self.properties_bytes as usize..)
     }
 
     /// Whether it has expired.
     #[inline]
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_at_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    /// Whether it has a Message Expiry Interval.
+    pub fn can_expire(&self) -> bool {
+        self.expires_at_ms.is_some()
     }
 
     /// What it counts against limits, bytes.
@@ -147,8 +153,14 @@ mod tests {
             expires_at_ms: Some(5),
         };
         let message = view.to_message();
-        assert_eq!((message.topic(), message.view().forwarded_properties), ("a/b", &b"\x01\x01"[..]));
-        assert_eq!((message.view().payload, &message.payload_bytes()[..]), (&b"payload"[..], &b"payload"[..]));
+        assert_eq!(
+            (message.topic(), message.view().forwarded_properties),
+            ("a/b", &b"\x01\x01"[..])
+        );
+        assert_eq!(
+            (message.view().payload, &message.payload_bytes()[..]),
+            (&b"payload"[..], &b"payload"[..])
+        );
         assert!(message.is_expired(5) && !message.is_expired(4));
     }
 }

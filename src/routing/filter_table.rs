@@ -31,7 +31,12 @@ pub struct FilterTable<T> {
 impl<T> FilterTable<T> {
     /// An empty table.
     pub fn new(hasher: TopicHasher) -> Self {
-        Self { hasher, entries: Slab::new(), exact: HashTable::new(), wildcard: Trie::default() }
+        Self {
+            hasher,
+            entries: Slab::new(),
+            exact: HashTable::new(),
+            wildcard: Trie::default(),
+        }
     }
 
     /// How many filters there are.
@@ -54,7 +59,9 @@ impl<T> FilterTable<T> {
 
     #[inline]
     fn find_exact(&self, topic: &str, hash: TopicHash) -> Option<FilterId> {
-        let found = self.exact.find(hash.0, |id| *self.entries[*id as usize].filter == *topic);
+        let found = self
+            .exact
+            .find(hash.0, |id| *self.entries[*id as usize].filter == *topic);
         found.map(|id| FilterId(*id))
     }
 
@@ -63,7 +70,10 @@ impl<T> FilterTable<T> {
         if let Some(found) = self.find(filter) {
             return found;
         }
-        let key = self.entries.insert(Entry { filter: filter.into(), value: new() });
+        let key = self.entries.insert(Entry {
+            filter: filter.into(),
+            value: new(),
+        });
         // Memory ends long before four thousand million filters.
         let id = u32::try_from(key).unwrap_or(u32::MAX);
         if has_wildcards(filter) {
@@ -116,12 +126,16 @@ impl<T> FilterTable<T> {
 
     /// The value of a filter.
     pub fn get_mut(&mut self, id: FilterId) -> Option<&mut T> {
-        self.entries.get_mut(id.0 as usize).map(|entry| &mut entry.value)
+        self.entries
+            .get_mut(id.0 as usize)
+            .map(|entry| &mut entry.value)
     }
 
     /// The text of a filter; empty if it is not in the table.
     pub fn filter(&self, id: FilterId) -> &str {
-        self.entries.get(id.0 as usize).map_or("", |entry| &entry.filter)
+        self.entries
+            .get(id.0 as usize)
+            .map_or("", |entry| &entry.filter)
     }
 
     /// Appends the numbers of the filters that match `topic`, whose hash is `hash`.
@@ -138,7 +152,11 @@ impl<T> FilterTable<T> {
     /// All filters with their values.
     pub fn iter(&self) -> impl Iterator<Item = (FilterId, &str, &T)> {
         self.entries.iter().map(|(key, entry)| {
-            (FilterId(u32::try_from(key).unwrap_or(u32::MAX)), &*entry.filter, &entry.value)
+            (
+                FilterId(u32::try_from(key).unwrap_or(u32::MAX)),
+                &*entry.filter,
+                &entry.value,
+            )
         })
     }
 }
@@ -151,7 +169,10 @@ mod tests {
     fn what_is_removed_leaves_nothing() {
         let mut table = FilterTable::new(TopicHasher::new(1));
         let filters = ["a/b", "a/+", "#", "+/+/c", "a/b/#", "$SYS/#", "/", "+"];
-        let ids: Vec<_> = filters.iter().map(|filter| table.get_or_insert(filter, || ())).collect();
+        let ids: Vec<_> = filters
+            .iter()
+            .map(|filter| table.get_or_insert(filter, || ()))
+            .collect();
         assert_eq!(table.get_or_insert("a/+", || ()), ids[1]);
         for id in ids {
             assert!(table.remove(id).is_some());
@@ -167,9 +188,17 @@ mod tests {
         }
         let mut found = Vec::new();
         table.matching("a/77/x", table.hash("a/77/x"), &mut found);
-        assert_eq!(found.iter().filter_map(|id| table.get(*id)).collect::<Vec<_>>(), [&77]);
+        assert_eq!(
+            found
+                .iter()
+                .filter_map(|id| table.get(*id))
+                .collect::<Vec<_>>(),
+            [&77]
+        );
         for level in 0..100 {
-            let Some(id) = table.find(&format!("a/{level}/+")) else { panic!("{level}") };
+            let Some(id) = table.find(&format!("a/{level}/+")) else {
+                panic!("{level}")
+            };
             table.remove(id);
         }
         assert!(table.wildcard.is_empty());

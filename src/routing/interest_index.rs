@@ -136,7 +136,9 @@ impl InterestIndex {
                 }
             }
             (Interest::Wildcard(filter), false) => {
-                let Some(id) = self.wildcard.find(filter) else { return };
+                let Some(id) = self.wildcard.find(filter) else {
+                    return;
+                };
                 let empty = self.wildcard.get_mut(id).is_some_and(|bits| {
                     bits.remove(from);
                     bits.is_empty()
@@ -176,7 +178,12 @@ impl InterestIndex {
     }
 
     fn remove_exact(&mut self, hash: TopicHash, from: ShardId) {
-        let Ok(mut occupied) = self.exact.find_entry(hash.0, |entry| entry.hash() == hash.0) else { return };
+        let Ok(mut occupied) = self
+            .exact
+            .find_entry(hash.0, |entry| entry.hash() == hash.0)
+        else {
+            return;
+        };
         let entry = occupied.get_mut();
         if entry.shards & IS_SET == 0 {
             if entry.shards == u32::from(from.0) {
@@ -186,7 +193,9 @@ impl InterestIndex {
             return;
         }
         let key = (entry.shards & !IS_SET) as usize;
-        let Some(bits) = self.sets.get_mut(key) else { return };
+        let Some(bits) = self.sets.get_mut(key) else {
+            return;
+        };
         bits.remove(from);
         let mut left = bits.iter();
         if let (Some(only), None) = (left.next(), left.next()) {
@@ -255,7 +264,10 @@ mod tests {
         }
         let mut found = ShardBits::default();
         index.matching("a/b", hash, &mut found);
-        assert_eq!(found.iter().collect::<Vec<_>>(), [ShardId(1), ShardId(3), ShardId(200)]);
+        assert_eq!(
+            found.iter().collect::<Vec<_>>(),
+            [ShardId(1), ShardId(3), ShardId(200)]
+        );
         for shard in shards {
             index.apply(&change(Interest::Exact(hash), false), shard);
             index.apply(&change(Interest::Wildcard("a/+".into()), false), shard);

@@ -30,8 +30,16 @@ pub struct Subscriber {
 
 impl Subscriber {
     /// A subscription of `session`.
-    pub fn new(session: SessionIndex, options: SubscriptionOptions, subscription_identifier: u32) -> Self {
-        Self { session, subscription_identifier, options: options.to_byte() }
+    pub fn new(
+        session: SessionIndex,
+        options: SubscriptionOptions,
+        subscription_identifier: u32,
+    ) -> Self {
+        Self {
+            session,
+            subscription_identifier,
+            options: options.to_byte(),
+        }
     }
 
     /// Maximum QoS, as bits.
@@ -90,7 +98,9 @@ pub struct LocalIndex {
 impl LocalIndex {
     /// An empty index.
     pub fn new(hasher: TopicHasher) -> Self {
-        Self { table: FilterTable::new(hasher) }
+        Self {
+            table: FilterTable::new(hasher),
+        }
     }
 
     /// How many different filters there are.
@@ -101,6 +111,11 @@ impl LocalIndex {
     /// The text of a filter.
     pub fn filter(&self, filter: FilterId) -> &str {
         self.table.filter(filter)
+    }
+
+    /// The number of a filter that somebody is subscribed to.
+    pub fn find(&self, filter: &str) -> Option<FilterId> {
+        self.table.find(filter)
     }
 
     /// Adds or replaces a subscription.
@@ -115,7 +130,11 @@ impl LocalIndex {
             replaced = subscribers.add(subscriber);
         }
         let first_on_shard = is_new && !self.shares_interest(filter, id);
-        SubscribeOutcome { filter: id, replaced, first_on_shard }
+        SubscribeOutcome {
+            filter: id,
+            replaced,
+            first_on_shard,
+        }
     }
 
     /// Whether another filter stands for the same interest at other shards.
@@ -124,7 +143,11 @@ impl LocalIndex {
     }
 
     /// Removes the subscription of `session` to `filter`.
-    pub fn unsubscribe(&mut self, filter: &str, session: SessionIndex) -> Option<UnsubscribeOutcome> {
+    pub fn unsubscribe(
+        &mut self,
+        filter: &str,
+        session: SessionIndex,
+    ) -> Option<UnsubscribeOutcome> {
         self.remove(self.table.find(filter)?, session)
     }
 
@@ -135,11 +158,17 @@ impl LocalIndex {
             many @ Subscribers::Many(_) => many.remove(session).then_some(false)?,
         };
         if !last {
-            return Some(UnsubscribeOutcome { filter: id, last_on_shard: false });
+            return Some(UnsubscribeOutcome {
+                filter: id,
+                last_on_shard: false,
+            });
         }
         let last_on_shard = !self.shares_interest(self.table.filter(id), id);
         self.table.remove(id);
-        Some(UnsubscribeOutcome { filter: id, last_on_shard })
+        Some(UnsubscribeOutcome {
+            filter: id,
+            last_on_shard,
+        })
     }
 
     /// Appends the filters that match `topic`.
@@ -161,7 +190,9 @@ impl LocalIndex {
     /// The subscription of `session` to a filter.
     pub fn subscription(&self, filter: FilterId, session: SessionIndex) -> Option<&Subscriber> {
         let subscribers = self.subscribers(filter);
-        let position = subscribers.binary_search_by_key(&session, |subscriber| subscriber.session).ok()?;
+        let position = subscribers
+            .binary_search_by_key(&session, |subscriber| subscriber.session)
+            .ok()?;
         subscribers.get(position)
     }
 }
@@ -180,23 +211,26 @@ impl Subscribers {
                 *self = Self::Many(Box::new(both));
                 false
             }
-            Self::Many(many) => match many.binary_search_by_key(&subscriber.session, |other| other.session) {
-                Ok(position) => {
-                    many[position] = subscriber;
-                    true
+            Self::Many(many) => {
+                match many.binary_search_by_key(&subscriber.session, |other| other.session) {
+                    Ok(position) => {
+                        many[position] = subscriber;
+                        true
+                    }
+                    Err(position) => {
+                        many.insert(position, subscriber);
+                        false
+                    }
                 }
-                Err(position) => {
-                    many.insert(position, subscriber);
-                    false
-                }
-            },
+            }
         }
     }
 
     /// Removes one of many; tells whether it was there. The last one is never removed here.
     fn remove(&mut self, session: SessionIndex) -> bool {
         let Self::Many(many) = self else { return false };
-        let Ok(position) = many.binary_search_by_key(&session, |subscriber| subscriber.session) else {
+        let Ok(position) = many.binary_search_by_key(&session, |subscriber| subscriber.session)
+        else {
             return false;
         };
         many.remove(position);
@@ -231,9 +265,19 @@ mod tests {
         assert!(index.subscribe("a/+", subscriber(2)).first_on_shard);
         assert!(!index.subscribe("a/+", subscriber(1)).first_on_shard);
         assert!(index.subscribe("a/+", subscriber(1)).replaced);
-        assert_eq!(index.unsubscribe("a/+", 2).map(|outcome| outcome.last_on_shard), Some(false));
+        assert_eq!(
+            index
+                .unsubscribe("a/+", 2)
+                .map(|outcome| outcome.last_on_shard),
+            Some(false)
+        );
         assert_eq!(index.unsubscribe("a/+", 2), None);
-        assert_eq!(index.unsubscribe("a/+", 1).map(|outcome| outcome.last_on_shard), Some(true));
+        assert_eq!(
+            index
+                .unsubscribe("a/+", 1)
+                .map(|outcome| outcome.last_on_shard),
+            Some(true)
+        );
         assert_eq!(index.filter_count(), 0);
     }
 
@@ -242,7 +286,17 @@ mod tests {
         let mut index = LocalIndex::new(TopicHasher::colliding(0));
         assert!(index.subscribe("a", subscriber(1)).first_on_shard);
         assert!(!index.subscribe("b", subscriber(1)).first_on_shard);
-        assert_eq!(index.unsubscribe("a", 1).map(|outcome| outcome.last_on_shard), Some(false));
-        assert_eq!(index.unsubscribe("b", 1).map(|outcome| outcome.last_on_shard), Some(true));
+        assert_eq!(
+            index
+                .unsubscribe("a", 1)
+                .map(|outcome| outcome.last_on_shard),
+            Some(false)
+        );
+        assert_eq!(
+            index
+                .unsubscribe("b", 1)
+                .map(|outcome| outcome.last_on_shard),
+            Some(true)
+        );
     }
 }

@@ -93,11 +93,17 @@ impl RetainedStore {
         limits: &RetainedLimits,
         now_ms: u64,
     ) -> Slice {
-        let mut slice = Slice { messages: Vec::new(), next: None };
+        let mut slice = Slice {
+            messages: Vec::new(),
+            next: None,
+        };
         let mut bytes = 0;
         let mut expired = Vec::new();
         let mut cursor = cursor.or_else(|| {
-            Some(RetainedCursor { from: literal_prefix(filter).into(), exclusive: false })
+            Some(RetainedCursor {
+                from: literal_prefix(filter).into(),
+                exclusive: false,
+            })
         });
         for _ in 0..RETAINED_VISITS_PER_SLICE_MAX {
             let Some(at) = cursor.take() else { break };
@@ -105,13 +111,25 @@ impl RetainedStore {
                 true => Bound::Excluded(&*at.from),
                 false => Bound::Included(&*at.from),
             };
-            let Some((topic, message)) = self.messages.range::<str, _>((from, Bound::Unbounded)).next() else { break };
+            let Some((topic, message)) = self
+                .messages
+                .range::<str, _>((from, Bound::Unbounded))
+                .next()
+            else {
+                break;
+            };
             if !topic.starts_with(literal_prefix(filter)) {
                 break;
             }
             let go_on = match step(filter, topic) {
-                Step::Seek(seek) if *seek > **topic => RetainedCursor { from: seek.into(), exclusive: false },
-                _ => RetainedCursor { from: topic.clone(), exclusive: true },
+                Step::Seek(seek) if *seek > **topic => RetainedCursor {
+                    from: seek.into(),
+                    exclusive: false,
+                },
+                _ => RetainedCursor {
+                    from: topic.clone(),
+                    exclusive: true,
+                },
             };
             if matches!(step(filter, topic), Step::Match) {
                 if message.is_expired(now_ms) {
@@ -120,7 +138,10 @@ impl RetainedStore {
                     let full = slice.messages.len() >= usize::from(limits.slice_messages)
                         || (bytes > 0 && bytes + message.bytes() > limits.slice_bytes as usize);
                     if full {
-                        cursor = Some(RetainedCursor { from: topic.clone(), exclusive: false });
+                        cursor = Some(RetainedCursor {
+                            from: topic.clone(),
+                            exclusive: false,
+                        });
                         break;
                     }
                     bytes += message.bytes();
@@ -138,9 +159,16 @@ impl RetainedStore {
 
     /// Removes expired messages among the next `visits` from `cursor` on; gives where to go on.
     pub fn sweep(&mut self, cursor: &str, visits: usize, now_ms: u64) -> Option<Box<str>> {
-        let range = self.messages.range::<str, _>((Bound::Excluded(cursor), Bound::Unbounded));
-        let seen: Vec<_> = range.take(visits).map(|(topic, message)| (topic.clone(), message.is_expired(now_ms))).collect();
-        let last = (seen.len() == visits).then(|| seen.last().map(|(topic, _)| topic.clone())).flatten();
+        let range = self
+            .messages
+            .range::<str, _>((Bound::Excluded(cursor), Bound::Unbounded));
+        let seen: Vec<_> = range
+            .take(visits)
+            .map(|(topic, message)| (topic.clone(), message.is_expired(now_ms)))
+            .collect();
+        let last = (seen.len() == visits)
+            .then(|| seen.last().map(|(topic, _)| topic.clone()))
+            .flatten();
         for (topic, expired) in seen {
             if expired {
                 self.clear(&topic);
@@ -152,7 +180,9 @@ impl RetainedStore {
 
 /// What every Topic Name that matches begins with. `a/#` matches `a` as well, so its last `/` is left out.
 fn literal_prefix(filter: &str) -> &str {
-    let Some(wildcard) = filter.find(['+', '#']) else { return filter };
+    let Some(wildcard) = filter.find(['+', '#']) else {
+        return filter;
+    };
     match filter.as_bytes()[wildcard] {
         b'#' => &filter[..wildcard.saturating_sub(1)],
         _ => &filter[..wildcard],
@@ -170,7 +200,9 @@ fn step(filter: &str, topic: &str) -> Step {
     let mut rest = Some(topic);
     loop {
         let (level, next) = match rest {
-            Some(text) => text.split_once('/').map_or((text, None), |(level, next)| (level, Some(next))),
+            Some(text) => text
+                .split_once('/')
+                .map_or((text, None), |(level, next)| (level, Some(next))),
             None => {
                 return match filter_levels.next() {
                     None | Some("#") => Step::Match,
@@ -233,7 +265,12 @@ mod tests {
         loop {
             let slice = store.select(filter, cursor, limits, 0);
             assert!(slice.messages.len() <= usize::from(limits.slice_messages));
-            all.extend(slice.messages.iter().map(|message| message.topic().to_owned()));
+            all.extend(
+                slice
+                    .messages
+                    .iter()
+                    .map(|message| message.topic().to_owned()),
+            );
             match slice.next {
                 Some(next) => cursor = Some(next),
                 None => return all,
@@ -253,14 +290,24 @@ mod tests {
             }
         }
         topics.retain(|topic| !topic.is_empty());
-        let limits = RetainedLimits { slice_messages: 3, ..RetainedLimits::default() };
+        let limits = RetainedLimits {
+            slice_messages: 3,
+            ..RetainedLimits::default()
+        };
         let mut store = RetainedStore::default();
         for topic in &topics {
             assert!(store.set(message(topic, None), &limits));
         }
         topics.sort();
-        for filter in ["#", "+", "a", "a/#", "a/+", "+/a", "+/a/#", "a/+/b", "+/+/+", "/+", "+/b/+", "$x/#", "a/b/a-", "x/+", "+/+/a0", "+/é"] {
-            let expected: Vec<_> = topics.iter().filter(|topic| matches(filter, topic)).cloned().collect();
+        for filter in [
+            "#", "+", "a", "a/#", "a/+", "+/a", "+/a/#", "a/+/b", "+/+/+", "/+", "+/b/+", "$x/#",
+            "a/b/a-", "x/+", "+/+/a0", "+/é",
+        ] {
+            let expected: Vec<_> = topics
+                .iter()
+                .filter(|topic| matches(filter, topic))
+                .cloned()
+                .collect();
             assert_eq!(selected(&mut store, filter, &limits), expected, "{filter}");
         }
     }
@@ -281,12 +328,18 @@ mod tests {
 
     #[test]
     fn limits_hold_and_expired_messages_are_gone() {
-        let limits = RetainedLimits { messages_max: 2, ..RetainedLimits::default() };
+        let limits = RetainedLimits {
+            messages_max: 2,
+            ..RetainedLimits::default()
+        };
         let mut store = RetainedStore::default();
         assert!(store.set(message("a", None), &limits));
         assert!(store.set(message("b", Some(10)), &limits));
         assert!(!store.set(message("c", None), &limits));
-        assert!(store.set(message("a", None), &limits), "replacing is not adding");
+        assert!(
+            store.set(message("a", None), &limits),
+            "replacing is not adding"
+        );
         assert_eq!(store.select("#", None, &limits, 10).messages.len(), 1);
         assert_eq!(store.len(), 1);
         assert!(store.clear("a") && !store.clear("a"));

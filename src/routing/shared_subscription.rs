@@ -90,14 +90,21 @@ impl GroupMembers {
     pub fn join(&mut self, name: GroupName, member: Subscriber) -> (u32, bool) {
         let group = self.find(&name).unwrap_or_else(|| {
             let name = Arc::new(name);
-            let key = self.groups.insert(Group { name: Arc::clone(&name), members: Vec::new(), next: 0 });
+            let key = self.groups.insert(Group {
+                name: Arc::clone(&name),
+                members: Vec::new(),
+                next: 0,
+            });
             // Memory ends long before.
             let group = u32::try_from(key).unwrap_or(u32::MAX);
             self.by_name.insert(name, group);
             group
         });
         let members = &mut self.groups[group as usize].members;
-        match members.iter_mut().find(|other| other.session == member.session) {
+        match members
+            .iter_mut()
+            .find(|other| other.session == member.session)
+        {
             Some(other) => {
                 *other = member;
                 (group, false)
@@ -112,7 +119,10 @@ impl GroupMembers {
     /// Removes a member; gives the group's name if it was one. The last member ends the group.
     pub fn leave(&mut self, group: u32, session: SessionIndex) -> Option<Arc<GroupName>> {
         let entry = self.groups.get_mut(group as usize)?;
-        let position = entry.members.iter().position(|member| member.session == session)?;
+        let position = entry
+            .members
+            .iter()
+            .position(|member| member.session == session)?;
         entry.members.remove(position);
         let name = Arc::clone(&entry.name);
         if entry.members.is_empty() {
@@ -124,7 +134,9 @@ impl GroupMembers {
 
     /// The members of a group.
     pub fn members(&self, group: u32) -> &[Subscriber] {
-        self.groups.get(group as usize).map_or(&[], |group| &group.members)
+        self.groups
+            .get(group as usize)
+            .map_or(&[], |group| &group.members)
     }
 
     /// Picks the member for a message: the readiest, and among those who are ready the strategy's choice.
@@ -148,8 +160,11 @@ impl GroupMembers {
         let mut best: Option<(usize, Readiness)> = None;
         for step in 0..count {
             let position = (start + step) % count;
-            let Some(ready) = readiness(group.members[position].session) else { continue };
-            let settled = matches!(ready, Readiness::Ready(_)) && strategy != SharedStrategy::LeastInFlight;
+            let Some(ready) = readiness(group.members[position].session) else {
+                continue;
+            };
+            let settled =
+                matches!(ready, Readiness::Ready(_)) && strategy != SharedStrategy::LeastInFlight;
             if best.is_none_or(|(_, other)| ready < other) {
                 best = Some((position, ready));
             }
@@ -180,7 +195,9 @@ pub struct GroupReplica {
 impl GroupReplica {
     /// Without groups.
     pub fn new(hasher: TopicHasher) -> Self {
-        Self { table: FilterTable::new(hasher) }
+        Self {
+            table: FilterTable::new(hasher),
+        }
     }
 
     /// Whether there is no group at all.
@@ -195,11 +212,20 @@ impl GroupReplica {
             return;
         }
         let id = self.table.get_or_insert(&change.name.filter, Vec::new);
-        let Some(groups) = self.table.get_mut(id) else { return };
-        let position = groups.iter().position(|group| *group.name == *change.name).unwrap_or_else(|| {
-            groups.push(ReplicaGroup { name: Arc::clone(&change.name), counts: Vec::new(), turn: 0 });
-            groups.len() - 1
-        });
+        let Some(groups) = self.table.get_mut(id) else {
+            return;
+        };
+        let position = groups
+            .iter()
+            .position(|group| *group.name == *change.name)
+            .unwrap_or_else(|| {
+                groups.push(ReplicaGroup {
+                    name: Arc::clone(&change.name),
+                    counts: Vec::new(),
+                    turn: 0,
+                });
+                groups.len() - 1
+            });
         let group = &mut groups[position];
         group.counts.retain(|(other, ..)| *other != shard);
         if change.total > 0 {
@@ -238,9 +264,18 @@ impl GroupReplica {
 
     /// Picks another shard than `tried` for a message to `name`: one with connected members, or with any if
     /// `anyone`.
-    pub fn pick_other(&mut self, name: &GroupName, tried: &ShardBits, anyone: bool) -> Option<ShardId> {
+    pub fn pick_other(
+        &mut self,
+        name: &GroupName,
+        tried: &ShardBits,
+        anyone: bool,
+    ) -> Option<ShardId> {
         let id = self.table.find(&name.filter)?;
-        let group = self.table.get_mut(id)?.iter_mut().find(|group| *group.name == *name)?;
+        let group = self
+            .table
+            .get_mut(id)?
+            .iter_mut()
+            .find(|group| *group.name == *name)?;
         group.pick(SharedStrategy::RoundRobin, 0, tried, anyone)
     }
 }
@@ -254,11 +289,17 @@ impl ReplicaGroup {
         anyone: bool,
     ) -> Option<ShardId> {
         let open = |entry: &&(ShardId, u32, u32)| !tried.contains(entry.0);
-        let online: u64 = self.counts.iter().filter(open).map(|(_, online, _)| u64::from(*online)).sum();
+        let online: u64 = self
+            .counts
+            .iter()
+            .filter(open)
+            .map(|(_, online, _)| u64::from(*online))
+            .sum();
         if online == 0 && !anyone {
             return None;
         }
-        let weight = |entry: &(ShardId, u32, u32)| u64::from(if online > 0 { entry.1 } else { entry.2 });
+        let weight =
+            |entry: &(ShardId, u32, u32)| u64::from(if online > 0 { entry.1 } else { entry.2 });
         let all: u64 = self.counts.iter().filter(open).map(weight).sum();
         let mut place = match strategy {
             SharedStrategy::RoundRobin | SharedStrategy::LeastInFlight => self.turn,
@@ -284,28 +325,44 @@ mod tests {
     use crate::mqtt::packet::subscribe::SubscriptionOptions;
 
     fn name() -> GroupName {
-        GroupName { share_name: "g".into(), filter: "a/+".into() }
+        GroupName {
+            share_name: "g".into(),
+            filter: "a/+".into(),
+        }
     }
 
     fn member(session: SessionIndex) -> Subscriber {
-        let Some(options) = SubscriptionOptions::from_byte(1) else { panic!("options") };
+        let Some(options) = SubscriptionOptions::from_byte(1) else {
+            panic!("options")
+        };
         Subscriber::new(session, options, 0)
     }
 
-    fn picks(strategy: SharedStrategy, affinity: u64, readiness: impl Fn(u32) -> Option<Readiness>) -> Vec<u32> {
+    fn picks(
+        strategy: SharedStrategy,
+        affinity: u64,
+        readiness: impl Fn(u32) -> Option<Readiness>,
+    ) -> Vec<u32> {
         let mut groups = GroupMembers::default();
         let mut group = 0;
         for session in 1..=3 {
             group = groups.join(name(), member(session)).0;
         }
-        let mut pick = || groups.pick(group, strategy, affinity, &readiness).map(|(member, _)| member.session);
+        let mut pick = || {
+            groups
+                .pick(group, strategy, affinity, &readiness)
+                .map(|(member, _)| member.session)
+        };
         (0..6).filter_map(|_| pick()).collect()
     }
 
     #[test]
     fn each_strategy_picks_as_it_says() {
         let ready = |_| Some(Readiness::Ready(0));
-        assert_eq!(picks(SharedStrategy::RoundRobin, 9, ready), [1, 2, 3, 1, 2, 3]);
+        assert_eq!(
+            picks(SharedStrategy::RoundRobin, 9, ready),
+            [1, 2, 3, 1, 2, 3]
+        );
         assert_eq!(picks(SharedStrategy::StickyByPublisher, 1, ready), [2; 6]);
         assert_eq!(picks(SharedStrategy::HashOfTopic, 5, ready), [3; 6]);
         let load = |session| Some(Readiness::Ready(if session == 2 { 0 } else { 7 }));
@@ -319,10 +376,20 @@ mod tests {
             2 => Some(Readiness::Full),
             _ => Some(Readiness::Ready(50)),
         };
-        for strategy in [SharedStrategy::RoundRobin, SharedStrategy::LeastInFlight, SharedStrategy::HashOfTopic] {
+        for strategy in [
+            SharedStrategy::RoundRobin,
+            SharedStrategy::LeastInFlight,
+            SharedStrategy::HashOfTopic,
+        ] {
             assert_eq!(picks(strategy, 0, readiness), [3; 6]);
         }
-        let nobody_ready = |session| Some(if session == 2 { Readiness::Full } else { Readiness::Offline });
+        let nobody_ready = |session| {
+            Some(if session == 2 {
+                Readiness::Full
+            } else {
+                Readiness::Offline
+            })
+        };
         assert_eq!(picks(SharedStrategy::RoundRobin, 0, nobody_ready), [2; 6]);
     }
 
@@ -330,13 +397,19 @@ mod tests {
     fn shards_are_picked_by_their_members_and_forgotten_with_them() {
         let mut replica = GroupReplica::new(TopicHasher::new(1));
         let name = Arc::new(name());
-        let change = |online, total| GroupChange { name: Arc::clone(&name), online, total };
+        let change = |online, total| GroupChange {
+            name: Arc::clone(&name),
+            online,
+            total,
+        };
         replica.apply(&change(2, 2), ShardId(0));
         replica.apply(&change(1, 1), ShardId(3));
         let mut found = Vec::new();
         replica.matching("a/x", TopicHasher::new(1).hash("a/x"), &mut found);
         let pick = |replica: &mut GroupReplica| {
-            replica.pick_shard(found[0], 0, SharedStrategy::RoundRobin, 0).map(|(shard, _)| shard.0)
+            replica
+                .pick_shard(found[0], 0, SharedStrategy::RoundRobin, 0)
+                .map(|(shard, _)| shard.0)
         };
         let picked: Vec<_> = (0..6).filter_map(|_| pick(&mut replica)).collect();
         assert_eq!(picked, [0, 0, 3, 0, 0, 3]);

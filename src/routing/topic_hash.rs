@@ -21,12 +21,18 @@ pub struct TopicHasher {
 impl TopicHasher {
     /// With a key that no client knows, so that nobody can send topics that collide.
     pub fn new(key: u64) -> Self {
-        Self { state: foldhash::quality::FixedState::with_seed(key), mask: u64::MAX }
+        Self {
+            state: foldhash::quality::FixedState::with_seed(key),
+            mask: u64::MAX,
+        }
     }
 
     /// With hashes of few bits, so that collisions happen: for tests.
     pub fn colliding(bits: u32) -> Self {
-        Self { mask: (1 << bits) - 1, ..Self::new(1) }
+        Self {
+            mask: (1 << bits) - 1,
+            ..Self::new(1)
+        }
     }
 
     /// The hash of `text`.

@@ -27,14 +27,20 @@ impl Children {
     #[inline]
     fn find(&self, level: &str) -> Option<&Node> {
         match self {
-            Self::Few(few) => few.iter().find(|(text, _)| **text == *level).map(|(_, node)| &**node),
+            Self::Few(few) => few
+                .iter()
+                .find(|(text, _)| **text == *level)
+                .map(|(_, node)| &**node),
             Self::Many(many) => many.get(level).map(|node| &**node),
         }
     }
 
     fn find_mut(&mut self, level: &str) -> Option<&mut Node> {
         match self {
-            Self::Few(few) => few.iter_mut().find(|(text, _)| **text == *level).map(|(_, node)| &mut **node),
+            Self::Few(few) => few
+                .iter_mut()
+                .find(|(text, _)| **text == *level)
+                .map(|(_, node)| &mut **node),
             Self::Many(many) => many.get_mut(level).map(|node| &mut **node),
         }
     }
@@ -48,10 +54,13 @@ impl Children {
         }
         match self {
             Self::Few(few) => {
-                let position = few.iter().position(|(text, _)| **text == *level).unwrap_or_else(|| {
-                    few.push((level.into(), Box::default()));
-                    few.len() - 1
-                });
+                let position = few
+                    .iter()
+                    .position(|(text, _)| **text == *level)
+                    .unwrap_or_else(|| {
+                        few.push((level.into(), Box::default()));
+                        few.len() - 1
+                    });
                 &mut few[position].1
             }
             Self::Many(many) => many.entry(level.into()).or_default(),
@@ -90,7 +99,10 @@ struct Node {
 
 impl Node {
     fn is_empty(&self) -> bool {
-        self.here.is_none() && self.multi_level.is_none() && self.single_level.is_none() && self.children.is_empty()
+        self.here.is_none()
+            && self.multi_level.is_none()
+            && self.single_level.is_none()
+            && self.children.is_empty()
     }
 
     fn matching(&self, levels: Option<&str>, found: &mut Vec<FilterId>) {
@@ -110,7 +122,9 @@ impl Node {
     }
 
     fn remove(&mut self, levels: Option<&str>) -> Option<FilterId> {
-        let Some(levels) = levels else { return self.here.take() };
+        let Some(levels) = levels else {
+            return self.here.take();
+        };
         let (level, rest) = split(levels);
         match level {
             "#" => self.multi_level.take(),

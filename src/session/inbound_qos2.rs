@@ -31,7 +31,11 @@ impl InboundQos2 {
     /// Remembers `identifier`; its message is routed now and never again.
     #[inline]
     pub fn insert(&mut self, identifier: PacketIdentifier) {
-        if self.identifiers.last().is_none_or(|last| *last < identifier) {
+        if self
+            .identifiers
+            .last()
+            .is_none_or(|last| *last < identifier)
+        {
             self.identifiers.push(identifier);
         } else if let Err(position) = self.identifiers.binary_search(&identifier) {
             self.identifiers.insert(position, identifier);

@@ -86,9 +86,15 @@ impl InFlightWindow {
     /// [`Self::is_open`].
     #[inline]
     pub fn push(&mut self, queued: Queued) -> PacketIdentifier {
-        debug_assert!(self.slots.len() < usize::from(IDENTIFIERS), "window over its span");
+        debug_assert!(
+            self.slots.len() < usize::from(IDENTIFIERS),
+            "window over its span"
+        );
         let identifier = self.identifier(self.slots.len());
-        self.slots.push_back(Some(InFlight { queued, stage: Stage::Published }));
+        self.slots.push_back(Some(InFlight {
+            queued,
+            stage: Stage::Published,
+        }));
         self.live += 1;
         identifier
     }
@@ -129,32 +135,61 @@ impl InFlightWindow {
         }
     }
 
-    /// The entries that are to be sent again, in the order of their first sending [MQTT-4.6.0-1].
-    pub fn resend(&mut self) -> impl Iterator<Item = (PacketIdentifier, &mut InFlight)> {
-        let first = usize::from(self.first);
-        self.slots.iter_mut().enumerate().filter_map(move |(position, slot)| {
-            let entry = slot.as_mut()?;
-            if !matches!(entry.stage, Stage::Resend | Stage::ResendRelease) {
-                return None;
-            }
-            let zero_based = (first + position) % usize::from(IDENTIFIERS);
-            let identifier = PacketIdentifier::MIN.saturating_add(u16::try_from(zero_based).unwrap_or(0));
-            Some((identifier, entry))
-        })
+    /// The first entry that is to be sent again: they go out in the order of their first sending
+    /// [MQTT-4.6.0-1].
+    pub fn next_resend(&mut self) -> Option<(PacketIdentifier, &mut InFlight)> {
+        let waiting =
+            |entry: &InFlight| matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
+        let position = self
+            .slots
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(waiting))?;
+        let identifier = self.identifier(position);
+        Some((identifier, self.slots.get_mut(position)?.as_mut()?))
+    }
+
+    /// Whether something is to be sent again.
+    pub fn needs_resend(&self) -> bool {
+        let waiting =
+            |entry: &InFlight| matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
+        // They stand behind each other from the first that is not sent again to the last of the former
+        // connection, so the last old one tells; new ones only follow when none waits.
+        self.slots
+            .back()
+            .and_then(Option::as_ref)
+            .is_some_and(waiting)
     }
 
     /// How many entries count against the client's Receive Maximum on this connection: those not waiting
     /// to be sent again.
     pub fn outstanding(&self) -> usize {
-        let waiting = |entry: &&InFlight| !matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
+        let waiting =
+            |entry: &&InFlight| !matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
         self.slots.iter().flatten().filter(waiting).count()
     }
 
-    /// Empties the window; gives the messages in order, for instance to hand them to another member of a
-    /// shared group.
-    pub fn drain(&mut self) -> impl Iterator<Item = InFlight> + '_ {
-        self.live = 0;
-        self.slots.drain(..).flatten()
+    /// Whether fewer than `receive_maximum` count against it.
+    pub fn outstanding_below(&self, receive_maximum: u16) -> bool {
+        self.live < receive_maximum || self.outstanding() < usize::from(receive_maximum)
+    }
+
+    /// Takes out the messages for which `wanted` is true, in order.
+    pub fn take_where(&mut self, wanted: impl Fn(&InFlight) -> bool) -> Vec<Queued> {
+        let position = |(position, slot): (usize, &Option<InFlight>)| {
+            slot.as_ref()
+                .filter(|entry| wanted(entry))
+                .map(|_| position)
+        };
+        let positions: Vec<_> = self.slots.iter().enumerate().filter_map(position).collect();
+        let identifiers: Vec<_> = positions
+            .into_iter()
+            .map(|position| self.identifier(position))
+            .collect();
+        identifiers
+            .into_iter()
+            .filter_map(|id| self.remove(id))
+            .map(|entry| entry.queued)
+            .collect()
     }
 }
 
@@ -181,7 +216,10 @@ mod tests {
         let ids: Vec<_> = (0..5).map(|_| window.push(queued("t"))).collect();
         for position in [3, 0, 4, 1, 2] {
             assert!(window.remove(ids[position]).is_some());
-            assert!(window.remove(ids[position]).is_none(), "a second acknowledgement finds nothing");
+            assert!(
+                window.remove(ids[position]).is_none(),
+                "a second acknowledgement finds nothing"
+            );
         }
         assert!(window.is_empty());
         assert_eq!(window.slots.len(), 0);
@@ -195,8 +233,19 @@ mod tests {
         window.remove(ids[2]);
         window.connection_lost();
         assert_eq!(window.outstanding(), 0);
-        let again: Vec<_> = window.resend().map(|(id, entry)| (id, entry.stage)).collect();
-        assert_eq!(again, [(ids[0], Stage::Resend), (ids[1], Stage::ResendRelease), (ids[3], Stage::Resend)]);
+        let mut again = Vec::new();
+        while let Some((id, entry)) = window.next_resend() {
+            again.push((id, entry.stage));
+            entry.stage = Stage::Published;
+        }
+        assert_eq!(
+            again,
+            [
+                (ids[0], Stage::Resend),
+                (ids[1], Stage::ResendRelease),
+                (ids[3], Stage::Resend)
+            ]
+        );
     }
 
     #[test]

@@ -105,7 +105,11 @@ impl Session {
 
     /// Frees what is empty.
     pub fn shrink(&mut self) {
-        if self.delivery.as_ref().is_some_and(|delivery| delivery.is_idle()) {
+        if self
+            .delivery
+            .as_ref()
+            .is_some_and(|delivery| delivery.is_idle())
+        {
             self.delivery = None;
         }
     }

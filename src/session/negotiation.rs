@@ -45,7 +45,11 @@ impl Terms {
     }
 
     /// The terms that follow from `connect` under the limits of its listener.
-    pub fn negotiate(connect: &Connect<'_>, listener: &ListenerLimits, session: &SessionLimits) -> Self {
+    pub fn negotiate(
+        connect: &Connect<'_>,
+        listener: &ListenerLimits,
+        session: &SessionLimits,
+    ) -> Self {
         let version = connect.protocol_version;
         let properties = &connect.properties;
         let client_receive_maximum = properties.receive_maximum.unwrap_or(u16::MAX);
@@ -78,9 +82,12 @@ impl Terms {
             maximum_packet_size: Some(listener.packet_bytes_max),
             topic_alias_maximum: Some(capabilities.topic_alias_maximum),
             wildcard_subscription_available: Some(capabilities.wildcard_subscription_available),
-            subscription_identifiers_available: Some(capabilities.subscription_identifiers_available),
+            subscription_identifiers_available: Some(
+                capabilities.subscription_identifiers_available,
+            ),
             shared_subscription_available: Some(capabilities.shared_subscription_available),
-            server_keep_alive_s: (self.keep_alive_s != asked.keep_alive_s).then_some(self.keep_alive_s),
+            server_keep_alive_s: (self.keep_alive_s != asked.keep_alive_s)
+                .then_some(self.keep_alive_s),
             ..Properties::default()
         }
     }

@@ -68,7 +68,8 @@ impl Outbox {
         let bytes = queued.message.bytes();
         let mut dropped = 0;
         while self.is_full_for(bytes, limits) {
-            let oldest_goes = limits.outbox_full == OutboxFull::DropOldest && !self.queue.is_empty();
+            let oldest_goes =
+                limits.outbox_full == OutboxFull::DropOldest && !self.queue.is_empty();
             if !oldest_goes {
                 return dropped + 1;
             }
@@ -97,10 +98,19 @@ impl Outbox {
         Some(queued)
     }
 
-    /// Takes all the messages, in order.
-    pub fn drain(&mut self) -> impl Iterator<Item = Queued> + '_ {
-        self.bytes = 0;
-        self.queue.drain(..)
+    /// Takes out the messages for which `wanted` is true, in order.
+    pub fn take_where(&mut self, wanted: impl Fn(&Queued) -> bool) -> Vec<Queued> {
+        let mut taken = Vec::new();
+        for _ in 0..self.queue.len() {
+            let Some(queued) = self.pop() else { break };
+            if wanted(&queued) {
+                taken.push(queued);
+            } else {
+                self.bytes += queued.message.bytes();
+                self.queue.push_back(queued);
+            }
+        }
+        taken
     }
 }
 
@@ -131,16 +141,27 @@ pub(crate) mod tests {
     }
 
     fn limits(messages: u32, policy: OutboxFull) -> SessionLimits {
-        SessionLimits { outbox_messages_max: messages, outbox_full: policy, ..SessionLimits::default() }
+        SessionLimits {
+            outbox_messages_max: messages,
+            outbox_full: policy,
+            ..SessionLimits::default()
+        }
     }
 
     fn topics(outbox: &mut Outbox) -> Vec<String> {
-        outbox.drain().map(|queued| queued.message.topic().to_owned()).collect()
+        outbox
+            .take_where(|_| true)
+            .iter()
+            .map(|queued| queued.message.topic().to_owned())
+            .collect()
     }
 
     #[test]
     fn the_oldest_or_the_newest_goes_as_configured() {
-        for (policy, left) in [(OutboxFull::DropOldest, ["b", "c"]), (OutboxFull::DropNewest, ["a", "b"])] {
+        for (policy, left) in [
+            (OutboxFull::DropOldest, ["b", "c"]),
+            (OutboxFull::DropNewest, ["a", "b"]),
+        ] {
             let limits = limits(2, policy);
             let mut outbox = Outbox::default();
             assert_eq!(outbox.push(queued("a"), &limits), 0);
@@ -152,13 +173,16 @@ pub(crate) mod tests {
 
     #[test]
     fn bytes_are_bounded_and_return_to_zero() {
-        let limits = SessionLimits { outbox_bytes_max: 400, ..SessionLimits::default() };
+        let limits = SessionLimits {
+            outbox_bytes_max: 400,
+            ..SessionLimits::default()
+        };
         let mut outbox = Outbox::default();
         for _ in 0..100 {
             outbox.push(queued("a/topic"), &limits);
             assert!(outbox.bytes() <= 400);
         }
-        assert!(outbox.len() > 0);
+        assert!(!outbox.is_empty());
         while outbox.pop().is_some() {}
         assert_eq!(outbox.bytes(), 0);
     }

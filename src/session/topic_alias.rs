@@ -45,7 +45,8 @@ impl InboundAliases {
             return Err(ReasonCode::TopicAliasInvalid);
         }
         let slot = self.topics.get(usize::from(alias.get()) - 1);
-        slot.and_then(Option::as_deref).ok_or(ReasonCode::ProtocolError)
+        slot.and_then(Option::as_deref)
+            .ok_or(ReasonCode::ProtocolError)
     }
 }
 
@@ -74,7 +75,10 @@ pub struct OutboundAliases {
 impl OutboundAliases {
     /// Aliases up to `maximum`, the lower of the client's Topic Alias Maximum and the configured one.
     pub fn new(maximum: u16) -> Self {
-        Self { maximum, aliases: HashMap::default() }
+        Self {
+            maximum,
+            aliases: HashMap::default(),
+        }
     }
 
     /// How to name `topic` in a packet that surely goes out.
@@ -82,8 +86,13 @@ impl OutboundAliases {
         if let Some(alias) = self.aliases.get(topic) {
             return OutboundAlias::Known(*alias);
         }
-        let next = u16::try_from(self.aliases.len()).ok().and_then(|count| count.checked_add(1));
-        match next.and_then(NonZeroU16::new).filter(|alias| alias.get() <= self.maximum) {
+        let next = u16::try_from(self.aliases.len())
+            .ok()
+            .and_then(|count| count.checked_add(1));
+        match next
+            .and_then(NonZeroU16::new)
+            .filter(|alias| alias.get() <= self.maximum)
+        {
             Some(alias) => {
                 self.aliases.insert(topic.into(), alias);
                 OutboundAlias::New(alias)
@@ -105,14 +114,26 @@ mod tests {
     #[test]
     fn inbound_aliases_are_set_replaced_and_bounded() {
         let mut aliases = InboundAliases::default();
-        assert_eq!(aliases.resolve(alias(2), 10), Err(ReasonCode::ProtocolError));
+        assert_eq!(
+            aliases.resolve(alias(2), 10),
+            Err(ReasonCode::ProtocolError)
+        );
         aliases.set(alias(2), "a/b", 10).unwrap();
         assert_eq!(aliases.resolve(alias(2), 10), Ok("a/b"));
         aliases.set(alias(2), "c", 10).unwrap();
         assert_eq!(aliases.resolve(alias(2), 10), Ok("c"));
-        assert_eq!(aliases.resolve(alias(1), 10), Err(ReasonCode::ProtocolError));
-        assert_eq!(aliases.set(alias(11), "d", 10), Err(ReasonCode::TopicAliasInvalid));
-        assert_eq!(aliases.resolve(alias(11), 10), Err(ReasonCode::TopicAliasInvalid));
+        assert_eq!(
+            aliases.resolve(alias(1), 10),
+            Err(ReasonCode::ProtocolError)
+        );
+        assert_eq!(
+            aliases.set(alias(11), "d", 10),
+            Err(ReasonCode::TopicAliasInvalid)
+        );
+        assert_eq!(
+            aliases.resolve(alias(11), 10),
+            Err(ReasonCode::TopicAliasInvalid)
+        );
     }
 
     #[test]

@@ -22,7 +22,11 @@ pub struct Acknowledgement<'a> {
 impl<'a> Acknowledgement<'a> {
     /// An acknowledgement without properties.
     pub fn new(packet_identifier: PacketIdentifier, reason_code: ReasonCode) -> Self {
-        Self { packet_identifier, reason_code, properties: Properties::default() }
+        Self {
+            packet_identifier,
+            reason_code,
+            properties: Properties::default(),
+        }
     }
 
     /// Reads an acknowledgement of the given type.
@@ -30,7 +34,11 @@ impl<'a> Acknowledgement<'a> {
     /// # Errors
     /// Malformed Packet or Protocol Error; a Reason Code that the packet does not have is a Protocol Error.
     #[inline]
-    pub fn decode(frame: &Frame<'a>, version: ProtocolVersion, kind: PacketType) -> Result<Self, DecodeError> {
+    pub fn decode(
+        frame: &Frame<'a>,
+        version: ProtocolVersion,
+        kind: PacketType,
+    ) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body);
         let mut ack = Self::new(reader.packet_identifier()?, ReasonCode::Success);
         if !version.is_v5() || reader.is_empty() {
@@ -68,7 +76,9 @@ impl<'a> Acknowledgement<'a> {
 fn reason_code(value: u8, kind: PacketType) -> Result<ReasonCode, DecodeError> {
     use ReasonCode as R;
     let code = ReasonCode::try_from(value).ok().filter(|code| match kind {
-        PacketType::PubRel | PacketType::PubComp => matches!(code, R::Success | R::PacketIdentifierNotFound),
+        PacketType::PubRel | PacketType::PubComp => {
+            matches!(code, R::Success | R::PacketIdentifierNotFound)
+        }
         _ => matches!(
             code,
             R::Success
@@ -82,5 +92,7 @@ fn reason_code(value: u8, kind: PacketType) -> Result<ReasonCode, DecodeError> {
                 | R::PayloadFormatInvalid
         ),
     });
-    code.ok_or(DecodeError::ProtocolError("an acknowledgement has a Reason Code that is not its own"))
+    code.ok_or(DecodeError::ProtocolError(
+        "an acknowledgement has a Reason Code that is not its own",
+    ))
 }

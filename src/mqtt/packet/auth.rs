@@ -24,10 +24,15 @@ impl<'a> Auth<'a> {
     /// Protocol Error before 5.0 or for another Reason Code; Malformed Packet.
     pub fn decode(frame: &Frame<'a>, version: ProtocolVersion) -> Result<Self, DecodeError> {
         if !version.is_v5() {
-            return Err(DecodeError::MalformedPacket("Control Packet type 15 is reserved before MQTT 5.0"));
+            return Err(DecodeError::MalformedPacket(
+                "Control Packet type 15 is reserved before MQTT 5.0",
+            ));
         }
         let mut reader = Reader::new(frame.body);
-        let mut auth = Self { reason_code: ReasonCode::Success, properties: Properties::default() };
+        let mut auth = Self {
+            reason_code: ReasonCode::Success,
+            properties: Properties::default(),
+        };
         if reader.is_empty() {
             return Ok(auth);
         }
@@ -35,7 +40,11 @@ impl<'a> Auth<'a> {
             0x00 => ReasonCode::Success,
             0x18 => ReasonCode::ContinueAuthentication,
             0x19 => ReasonCode::ReAuthenticate,
-            _ => return Err(DecodeError::ProtocolError("AUTH has a Reason Code that is not its own")),
+            _ => {
+                return Err(DecodeError::ProtocolError(
+                    "AUTH has a Reason Code that is not its own",
+                ));
+            }
         };
         auth.properties = Properties::decode(&mut reader, Carrier::Auth)?;
         reader.finish()?;

@@ -28,7 +28,9 @@ impl<'a> ConnAck<'a> {
         let mut reader = Reader::new(frame.body);
         let flags = reader.u8()?;
         if flags > 1 {
-            return Err(DecodeError::MalformedPacket("reserved Connect Acknowledge Flags are set"));
+            return Err(DecodeError::MalformedPacket(
+                "reserved Connect Acknowledge Flags are set",
+            ));
         }
         let code = reader.u8()?;
         let mut properties = Properties::default();
@@ -39,8 +41,13 @@ impl<'a> ConnAck<'a> {
             from_return_code(code)
         };
         reader.finish()?;
-        let reason_code = reason_code.ok_or(DecodeError::ProtocolError("CONNACK has an unknown code"))?;
-        Ok(Self { session_present: flags == 1, reason_code, properties })
+        let reason_code =
+            reason_code.ok_or(DecodeError::ProtocolError("CONNACK has an unknown code"))?;
+        Ok(Self {
+            session_present: flags == 1,
+            reason_code,
+            properties,
+        })
     }
 
     /// Appends the packet.

@@ -71,8 +71,12 @@ impl<'a> Connect<'a> {
             true => Some(read_will(&mut reader, flags, version)?),
             false => None,
         };
-        let user_name = (flags & USER_NAME != 0).then(|| reader.utf8_string()).transpose()?;
-        let password = (flags & PASSWORD != 0).then(|| reader.binary_data()).transpose()?;
+        let user_name = (flags & USER_NAME != 0)
+            .then(|| reader.utf8_string())
+            .transpose()?;
+        let password = (flags & PASSWORD != 0)
+            .then(|| reader.binary_data())
+            .transpose()?;
         reader.finish()?;
         Ok(Self {
             protocol_version: version,
@@ -90,7 +94,14 @@ impl<'a> Connect<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let version = self.protocol_version;
         encode_packet(out, PacketType::Connect.first_byte(), |body| {
-            put_bytes(body, if version == ProtocolVersion::V3_1 { b"MQIsdp" } else { b"MQTT" });
+            put_bytes(
+                body,
+                if version == ProtocolVersion::V3_1 {
+                    b"MQIsdp"
+                } else {
+                    b"MQTT"
+                },
+            );
             body.push(version as u8);
             body.push(self.flags());
             put_u16(body, self.keep_alive_s);
@@ -115,9 +126,15 @@ impl<'a> Connect<'a> {
     }
 
     fn flags(&self) -> u8 {
-        let will = self.will.map_or(0, |will| WILL | (will.qos as u8) << 3 | if will.retain { RETAIN } else { 0 });
+        let will = self.will.map_or(0, |will| {
+            WILL | (will.qos as u8) << 3 | if will.retain { RETAIN } else { 0 }
+        });
         will | if self.clean_start { CLEAN } else { 0 }
-            | if self.user_name.is_some() { USER_NAME } else { 0 }
+            | if self.user_name.is_some() {
+                USER_NAME
+            } else {
+                0
+            }
             | if self.password.is_some() { PASSWORD } else { 0 }
     }
 }
@@ -154,7 +171,11 @@ fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
     Err(DecodeError::MalformedPacket(cause))
 }
 
-fn read_will<'a>(reader: &mut Reader<'a>, flags: u8, version: ProtocolVersion) -> Result<Will<'a>, DecodeError> {
+fn read_will<'a>(
+    reader: &mut Reader<'a>,
+    flags: u8,
+    version: ProtocolVersion,
+) -> Result<Will<'a>, DecodeError> {
     let properties = match version.is_v5() {
         true => Properties::decode(reader, Carrier::Will)?,
         false => Properties::default(),
@@ -167,5 +188,11 @@ fn read_will<'a>(reader: &mut Reader<'a>, flags: u8, version: ProtocolVersion) -
     let payload = reader.binary_data()?;
     // `check_flags` has refused 3.
     let qos = QoS::from_bits(flags >> 3 & 3).unwrap_or(QoS::AtMostOnce);
-    Ok(Will { qos, retain: flags & RETAIN != 0, topic, payload, properties })
+    Ok(Will {
+        qos,
+        retain: flags & RETAIN != 0,
+        topic,
+        payload,
+        properties,
+    })
 }

@@ -20,7 +20,10 @@ pub struct Disconnect<'a> {
 impl<'a> Disconnect<'a> {
     /// A DISCONNECT without properties.
     pub fn new(reason_code: ReasonCode) -> Self {
-        Self { reason_code, properties: Properties::default() }
+        Self {
+            reason_code,
+            properties: Properties::default(),
+        }
     }
 
     /// Reads a DISCONNECT packet.
@@ -28,7 +31,11 @@ impl<'a> Disconnect<'a> {
     /// # Errors
     /// Malformed Packet; Protocol Error for a Reason Code that its sender may not use (table 3-10), or a
     /// Server Reference from a Client.
-    pub fn decode(frame: &Frame<'a>, version: ProtocolVersion, sender: Role) -> Result<Self, DecodeError> {
+    pub fn decode(
+        frame: &Frame<'a>,
+        version: ProtocolVersion,
+        sender: Role,
+    ) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body);
         let mut disconnect = Self::new(ReasonCode::Success);
         if !version.is_v5() || reader.is_empty() {
@@ -38,13 +45,17 @@ impl<'a> Disconnect<'a> {
         disconnect.reason_code = ReasonCode::try_from(reader.u8()?)
             .ok()
             .filter(|code| sender == Role::Server || is_client_code(*code))
-            .ok_or(DecodeError::ProtocolError("DISCONNECT has a Reason Code that is not its sender's"))?;
+            .ok_or(DecodeError::ProtocolError(
+                "DISCONNECT has a Reason Code that is not its sender's",
+            ))?;
         if !reader.is_empty() {
             disconnect.properties = Properties::decode(&mut reader, Carrier::Disconnect)?;
         }
         reader.finish()?;
         if sender == Role::Client && disconnect.properties.server_reference.is_some() {
-            return Err(DecodeError::ProtocolError("a Client sent a Server Reference"));
+            return Err(DecodeError::ProtocolError(
+                "a Client sent a Server Reference",
+            ));
         }
         Ok(disconnect)
     }

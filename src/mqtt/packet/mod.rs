@@ -135,7 +135,11 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// What is wrong with the packet.
     #[inline]
-    pub fn decode(frame: &Frame<'a>, version: ProtocolVersion, sender: Role) -> Result<Self, DecodeError> {
+    pub fn decode(
+        frame: &Frame<'a>,
+        version: ProtocolVersion,
+        sender: Role,
+    ) -> Result<Self, DecodeError> {
         let packet_type = frame.packet_type()?;
         let acknowledgement = |wrap: fn(Acknowledgement<'a>) -> Self| {
             Acknowledgement::decode(frame, version, packet_type).map(wrap)
@@ -148,13 +152,19 @@ impl<'a> Packet<'a> {
             PacketType::PubComp => acknowledgement(Self::PubComp),
             PacketType::PingReq => empty(frame).map(|()| Self::PingReq),
             PacketType::PingResp => empty(frame).map(|()| Self::PingResp),
-            PacketType::Connect => Connect::decode(frame).map(|connect| Self::Connect(Box::new(connect))),
-            PacketType::ConnAck => ConnAck::decode(frame, version).map(|connack| Self::ConnAck(Box::new(connack))),
+            PacketType::Connect => {
+                Connect::decode(frame).map(|connect| Self::Connect(Box::new(connect)))
+            }
+            PacketType::ConnAck => {
+                ConnAck::decode(frame, version).map(|connack| Self::ConnAck(Box::new(connack)))
+            }
             PacketType::Subscribe => Subscribe::decode(frame, version).map(Self::Subscribe),
             PacketType::SubAck => SubAck::decode(frame, version).map(Self::SubAck),
             PacketType::Unsubscribe => Unsubscribe::decode(frame, version).map(Self::Unsubscribe),
             PacketType::UnsubAck => UnsubAck::decode(frame, version).map(Self::UnsubAck),
-            PacketType::Disconnect => Disconnect::decode(frame, version, sender).map(Self::Disconnect),
+            PacketType::Disconnect => {
+                Disconnect::decode(frame, version, sender).map(Self::Disconnect)
+            }
             PacketType::Auth => Auth::decode(frame, version).map(Self::Auth),
         }
     }
@@ -187,7 +197,9 @@ pub const PINGRESP: [u8; 2] = [0xd0, 0];
 fn empty(frame: &Frame<'_>) -> Result<(), DecodeError> {
     match frame.body.is_empty() {
         true => Ok(()),
-        false => Err(DecodeError::MalformedPacket("PINGREQ and PINGRESP have no content")),
+        false => Err(DecodeError::MalformedPacket(
+            "PINGREQ and PINGRESP have no content",
+        )),
     }
 }
 

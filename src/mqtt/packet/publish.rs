@@ -5,8 +5,8 @@ use std::num::NonZeroU16;
 use smallvec::SmallVec;
 
 use crate::mqtt::data_types::{
-    PacketIdentifier, ProtocolVersion, QoS, Reader, Role, put_bytes, put_u16, put_u32, put_variable_byte_integer,
-    variable_byte_integer_bytes, wire_length,
+    PacketIdentifier, ProtocolVersion, QoS, Reader, Role, put_bytes, put_u16, put_u32,
+    put_variable_byte_integer, variable_byte_integer_bytes, wire_length,
 };
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::frame::Frame;
@@ -58,7 +58,10 @@ impl<'a> PublishProperties<'a> {
             if properties::skip_value(id, &mut reader).is_err() {
                 break;
             }
-            if !matches!(id, MESSAGE_EXPIRY_INTERVAL | TOPIC_ALIAS | SUBSCRIPTION_IDENTIFIER) {
+            if !matches!(
+                id,
+                MESSAGE_EXPIRY_INTERVAL | TOPIC_ALIAS | SUBSCRIPTION_IDENTIFIER
+            ) {
                 scratch.extend_from_slice(&before[..before.len() - reader.rest().len()]);
             }
         }
@@ -67,13 +70,18 @@ impl<'a> PublishProperties<'a> {
 
     fn decode(reader: &mut Reader<'a>, sender: Role) -> Result<Self, DecodeError> {
         let length = reader.variable_byte_integer()?;
-        let mut properties = Self { raw: reader.take(length as usize)?, ..Self::default() };
+        let mut properties = Self {
+            raw: reader.take(length as usize)?,
+            ..Self::default()
+        };
         let mut rest = Reader::new(properties.raw);
         let mut seen = 0u64;
         while !rest.is_empty() {
             let id = rest.u8()?;
             if !Carrier::Publish.allows(id) {
-                return Err(DecodeError::MalformedPacket("a property does not belong to PUBLISH"));
+                return Err(DecodeError::MalformedPacket(
+                    "a property does not belong to PUBLISH",
+                ));
             }
             let repeats = id == USER_PROPERTY || id == SUBSCRIPTION_IDENTIFIER;
             if seen & 1 << id != 0 && !repeats {
@@ -85,11 +93,20 @@ impl<'a> PublishProperties<'a> {
         Ok(properties)
     }
 
-    fn read_one(&mut self, id: u8, reader: &mut Reader<'a>, sender: Role) -> Result<(), DecodeError> {
+    fn read_one(
+        &mut self,
+        id: u8,
+        reader: &mut Reader<'a>,
+        sender: Role,
+    ) -> Result<(), DecodeError> {
         match id {
             PAYLOAD_FORMAT_INDICATOR => match reader.u8()? {
                 value @ 0..=1 => self.payload_format_indicator = Some(value == 1),
-                _ => return Err(DecodeError::ProtocolError("Payload Format Indicator is neither 0 nor 1")),
+                _ => {
+                    return Err(DecodeError::ProtocolError(
+                        "Payload Format Indicator is neither 0 nor 1",
+                    ));
+                }
             },
             MESSAGE_EXPIRY_INTERVAL => self.message_expiry_interval_s = Some(reader.u32()?),
             TOPIC_ALIAS => {
@@ -103,7 +120,9 @@ impl<'a> PublishProperties<'a> {
                 let value = properties::read_subscription_identifier(reader)?;
                 if sender == Role::Client {
                     // [MQTT-3.3.4-6]
-                    return Err(DecodeError::ProtocolError("a Client sent a Subscription Identifier in PUBLISH"));
+                    return Err(DecodeError::ProtocolError(
+                        "a Client sent a Subscription Identifier in PUBLISH",
+                    ));
                 }
                 self.subscription_identifiers.push(value);
             }
@@ -142,7 +161,11 @@ impl<'a> Publish<'a> {
     /// Malformed Packet for QoS 3 [MQTT-3.3.1-4] or DUP with QoS 0 [MQTT-3.3.1-2]; Topic Name invalid
     /// [MQTT-3.3.2-2]; Protocol Error.
     #[inline]
-    pub fn decode(frame: &Frame<'a>, version: ProtocolVersion, sender: Role) -> Result<Self, DecodeError> {
+    pub fn decode(
+        frame: &Frame<'a>,
+        version: ProtocolVersion,
+        sender: Role,
+    ) -> Result<Self, DecodeError> {
         let flags = frame.first_byte;
         let qos = QoS::from_bits(flags >> 1 & 3).ok_or(DecodeError::MalformedPacket("QoS is 3"))?;
         let dup = flags & 8 != 0;
@@ -162,7 +185,9 @@ impl<'a> Publish<'a> {
         if !topic_name.is_empty() || !version.is_v5() {
             topic_name::validate(topic_name)?;
         } else if properties.topic_alias.is_none() {
-            return Err(DecodeError::ProtocolError("an empty Topic Name without a Topic Alias"));
+            return Err(DecodeError::ProtocolError(
+                "an empty Topic Name without a Topic Alias",
+            ));
         }
         Ok(Self {
             dup,
@@ -264,7 +289,10 @@ impl PublishOut<'_> {
     /// The first byte of the packet.
     #[inline]
     pub fn first_byte(&self) -> u8 {
-        PacketType::Publish.first_byte() | u8::from(self.dup) << 3 | (self.qos as u8) << 1 | u8::from(self.retain)
+        PacketType::Publish.first_byte()
+            | u8::from(self.dup) << 3
+            | (self.qos as u8) << 1
+            | u8::from(self.retain)
     }
 
     /// Appends everything but the payload.
@@ -319,9 +347,14 @@ mod tests {
 
     #[test]
     fn a_small_publish_is_decoded_in_both_formats() {
-        let Ok(publish) = decode(b"\x30\x05\x00\x01tAB", ProtocolVersion::V3_1_1) else { panic!("3.1.1") };
+        let Ok(publish) = decode(b"\x30\x05\x00\x01tAB", ProtocolVersion::V3_1_1) else {
+            panic!("3.1.1")
+        };
         assert_eq!((publish.topic_name, publish.payload), ("t", &b"AB"[..]));
-        let Ok(publish) = decode(b"\x33\x0a\x00\x01t\x00\x07\x02\x01\x01AB", ProtocolVersion::V5) else {
+        let Ok(publish) = decode(
+            b"\x33\x0a\x00\x01t\x00\x07\x02\x01\x01AB",
+            ProtocolVersion::V5,
+        ) else {
             panic!("5.0")
         };
         assert_eq!(publish.packet_identifier.map(NonZeroU16::get), Some(7));
@@ -343,20 +376,30 @@ mod tests {
         ];
         for (bytes, code) in cases {
             let error = decode(bytes, ProtocolVersion::V5).err();
-            assert_eq!(error.map(|error| error.reason_code() as u8), Some(code), "{bytes:x?}");
+            assert_eq!(
+                error.map(|error| error.reason_code() as u8),
+                Some(code),
+                "{bytes:x?}"
+            );
         }
     }
 
     #[test]
     fn only_what_concerns_subscribers_is_forwarded() {
-        let properties = b"\x26\x00\x01a\x00\x01b\x02\x00\x00\x00\x09\x01\x01\x23\x00\x05\x26\x00\x01a\x00\x01c";
+        let properties =
+            b"\x26\x00\x01a\x00\x01b\x02\x00\x00\x00\x09\x01\x01\x23\x00\x05\x26\x00\x01a\x00\x01c";
         let mut bytes = vec![0x30, 4 + 24, 0, 1, b't', 24];
         bytes.extend_from_slice(properties);
         bytes[1] = u8::try_from(bytes.len() - 2).unwrap_or(0);
         bytes[5] = u8::try_from(properties.len()).unwrap_or(0);
-        let Ok(publish) = decode(&bytes, ProtocolVersion::V5) else { panic!("not decoded") };
+        let Ok(publish) = decode(&bytes, ProtocolVersion::V5) else {
+            panic!("not decoded")
+        };
         let mut scratch = Vec::new();
         let forwarded = publish.properties.forwarded(&mut scratch);
-        assert_eq!(forwarded, b"\x26\x00\x01a\x00\x01b\x01\x01\x26\x00\x01a\x00\x01c");
+        assert_eq!(
+            forwarded,
+            b"\x26\x00\x01a\x00\x01b\x01\x01\x26\x00\x01a\x00\x01c"
+        );
     }
 }

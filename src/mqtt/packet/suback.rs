@@ -48,7 +48,11 @@ impl<'a> SubAck<'a> {
             true => Properties::decode(&mut reader, Carrier::Acknowledgement)?,
             false => Properties::default(),
         };
-        Ok(Self { packet_identifier, reason_codes: reason_codes(reader.rest())?, properties })
+        Ok(Self {
+            packet_identifier,
+            reason_codes: reason_codes(reader.rest())?,
+            properties,
+        })
     }
 
     /// Appends the packet.
@@ -59,7 +63,11 @@ impl<'a> SubAck<'a> {
                 self.properties.encode(body);
                 body.extend(self.reason_codes.iter().map(|code| *code as u8));
             } else {
-                body.extend(self.reason_codes.iter().map(|code| code.subscribe_return_code()));
+                body.extend(
+                    self.reason_codes
+                        .iter()
+                        .map(|code| code.subscribe_return_code()),
+                );
             }
         });
     }
@@ -76,10 +84,18 @@ impl<'a> UnsubAck<'a> {
         if !version.is_v5() {
             reader.finish()?;
             let properties = Properties::default();
-            return Ok(Self { packet_identifier, reason_codes: Vec::new(), properties });
+            return Ok(Self {
+                packet_identifier,
+                reason_codes: Vec::new(),
+                properties,
+            });
         }
         let properties = Properties::decode(&mut reader, Carrier::Acknowledgement)?;
-        Ok(Self { packet_identifier, reason_codes: reason_codes(reader.rest())?, properties })
+        Ok(Self {
+            packet_identifier,
+            reason_codes: reason_codes(reader.rest())?,
+            properties,
+        })
     }
 
     /// Appends the packet.

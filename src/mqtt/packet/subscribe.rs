@@ -69,8 +69,16 @@ pub struct Subscribe<'a> {
 
 impl<'a> Subscribe<'a> {
     /// A request with the payload that [`Self::encode_filters`] makes.
-    pub fn new(packet_identifier: PacketIdentifier, properties: Properties<'a>, payload: &'a [u8]) -> Self {
-        Self { packet_identifier, properties, payload }
+    pub fn new(
+        packet_identifier: PacketIdentifier,
+        properties: Properties<'a>,
+        payload: &'a [u8],
+    ) -> Self {
+        Self {
+            packet_identifier,
+            properties,
+            payload,
+        }
     }
 
     /// Reads a SUBSCRIBE packet. Whether each Topic Filter is valid is for SUBACK to say.
@@ -93,14 +101,22 @@ impl<'a> Subscribe<'a> {
             reader.utf8_string()?;
             let byte = reader.u8()?;
             if SubscriptionOptions::from_byte(byte).is_none() || (!version.is_v5() && byte > 2) {
-                return Err(DecodeError::MalformedPacket("Subscription Options have reserved bits or QoS 3"));
+                return Err(DecodeError::MalformedPacket(
+                    "Subscription Options have reserved bits or QoS 3",
+                ));
             }
         }
-        Ok(Self { packet_identifier, properties, payload })
+        Ok(Self {
+            packet_identifier,
+            properties,
+            payload,
+        })
     }
 
     /// The Topic Filters with their options, in order.
-    pub fn filters(&self) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
+    pub fn filters(
+        &self,
+    ) -> impl Iterator<Item = (&'a str, SubscriptionOptions)> + Clone + use<'a> {
         let mut reader = Reader::new(self.payload);
         std::iter::from_fn(move || {
             let filter = reader.utf8_string().ok()?;

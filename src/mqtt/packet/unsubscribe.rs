@@ -19,8 +19,16 @@ pub struct Unsubscribe<'a> {
 
 impl<'a> Unsubscribe<'a> {
     /// A request with the payload that [`Self::encode_filters`] makes.
-    pub fn new(packet_identifier: PacketIdentifier, properties: Properties<'a>, payload: &'a [u8]) -> Self {
-        Self { packet_identifier, properties, payload }
+    pub fn new(
+        packet_identifier: PacketIdentifier,
+        properties: Properties<'a>,
+        payload: &'a [u8],
+    ) -> Self {
+        Self {
+            packet_identifier,
+            properties,
+            payload,
+        }
     }
 
     /// Reads an UNSUBSCRIBE packet.
@@ -36,12 +44,18 @@ impl<'a> Unsubscribe<'a> {
         };
         let payload = reader.rest();
         if payload.is_empty() {
-            return Err(DecodeError::ProtocolError("UNSUBSCRIBE has no Topic Filter"));
+            return Err(DecodeError::ProtocolError(
+                "UNSUBSCRIBE has no Topic Filter",
+            ));
         }
         while !reader.is_empty() {
             reader.utf8_string()?;
         }
-        Ok(Self { packet_identifier, properties, payload })
+        Ok(Self {
+            packet_identifier,
+            properties,
+            payload,
+        })
     }
 
     /// The Topic Filters, in order.

@@ -1,0 +1,128 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP of a client (3.4 to 3.7, 4.3).
+
+use crate::mqtt::data_types::ProtocolVersion;
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::acknowledgement::Acknowledgement;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::routing::ids::SessionIndex;
+use crate::session::inflight::Stage;
+
+use super::receive::Violation;
+use super::{Broker, Now};
+
+impl Broker {
+    /// PUBACK ends a QoS 1 delivery. One that belongs to nothing is passed over: the client may have sent
+    /// it before it lost the session.
+    #[inline]
+    pub(super) fn puback(
+        &mut self,
+        index: SessionIndex,
+        ack: &Acknowledgement<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        let Some(delivery) = self
+            .clients
+            .session_mut(index)
+            .and_then(|session| session.delivery.as_mut())
+        else {
+            return Ok(());
+        };
+        delivery.in_flight.remove(ack.packet_identifier);
+        self.after_acknowledgement(index, now);
+        Ok(())
+    }
+
+    /// Sends what the window now has room for.
+    #[inline]
+    fn after_acknowledgement(&mut self, index: SessionIndex, now: Now) {
+        let Some(delivery) = self
+            .clients
+            .session(index)
+            .and_then(|session| session.delivery.as_ref())
+        else {
+            return;
+        };
+        let waits = !delivery.outbox.is_empty()
+            || !delivery.retained_deliveries.is_empty()
+            || delivery.in_flight.needs_resend();
+        if waits {
+            self.pump(index, now);
+        }
+    }
+
+    /// PUBREC is answered with PUBREL, or ends the delivery if it reports an error [MQTT-4.3.3-4].
+    pub(super) fn pubrec(
+        &mut self,
+        slot: u32,
+        index: SessionIndex,
+        ack: &Acknowledgement<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        let identifier = ack.packet_identifier;
+        let version = self.version(slot);
+        let Some(session) = self.clients.session_mut(index) else {
+            return Ok(());
+        };
+        let in_flight = &mut session.delivery_mut().in_flight;
+        if ack.reason_code.is_error() {
+            in_flight.remove(identifier);
+            self.after_acknowledgement(index, now);
+            return Ok(());
+        }
+        let reason_code = match in_flight.find(identifier) {
+            Some(entry) => {
+                entry.stage = Stage::Released;
+                ReasonCode::Success
+            }
+            None => ReasonCode::PacketIdentifierNotFound,
+        };
+        let release = Acknowledgement::new(identifier, reason_code);
+        self.clients
+            .send(slot, |out| release.encode(version, PacketType::PubRel, out));
+        Ok(())
+    }
+
+    /// PUBREL is answered with PUBCOMP, also for an identifier that is not known: then with 0x92 and not by
+    /// ending the connection.
+    pub(super) fn pubrel(
+        &mut self,
+        slot: u32,
+        index: SessionIndex,
+        ack: &Acknowledgement<'_>,
+    ) -> Result<(), Violation> {
+        let identifier = ack.packet_identifier;
+        let version = self.version(slot);
+        let Some(session) = self.clients.session_mut(index) else {
+            return Ok(());
+        };
+        let known = session
+            .delivery
+            .as_mut()
+            .is_some_and(|delivery| delivery.inbound_qos2.remove(identifier));
+        let reason_code = match known {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        let complete = Acknowledgement::new(identifier, reason_code);
+        self.clients.send(slot, |out| {
+            complete.encode(version, PacketType::PubComp, out)
+        });
+        Ok(())
+    }
+
+    /// PUBCOMP ends a QoS 2 delivery.
+    pub(super) fn pubcomp(
+        &mut self,
+        index: SessionIndex,
+        ack: &Acknowledgement<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        self.puback(index, ack, now)
+    }
+
+    fn version(&self, slot: u32) -> ProtocolVersion {
+        self.clients
+            .connection(slot)
+            .map_or(ProtocolVersion::V3_1_1, |connection| connection.version())
+    }
+}

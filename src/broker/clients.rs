@@ -1,0 +1,210 @@
+//! The sessions of a shard and their connections.
+//!
+//! Apart from [`super::Broker`], so that messages can be delivered while an index is read.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::config::Config;
+use crate::observability::counters::Counters;
+use crate::routing::ids::SessionIndex;
+use crate::routing::shared_subscription::Readiness;
+use crate::routing::topic_hash::{TopicHash, TopicHasher};
+use crate::session::Session;
+
+use super::connection::{Connection, Phase};
+use super::delivery::Prefab;
+use super::output::Buffers;
+
+/// Sessions and connections.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) config: Arc<Config>,
+    hasher: TopicHasher,
+    connections: Vec<Option<Box<Connection>>>,
+    pub(super) sessions: Slab<Session>,
+    by_client: HashTable<SessionIndex>,
+    /// Slots with new output or to be closed.
+    pub(super) dirty: Vec<u32>,
+    pub(super) buffers: Buffers,
+    pub(super) prefab: Prefab,
+    pub(super) counters: Counters,
+    /// Live messages with RETAIN to sessions that are being sent retained ones.
+    pub(super) live_retained: Vec<(SessionIndex, TopicHash)>,
+}
+
+impl Clients {
+    pub(super) fn new(config: Arc<Config>, hasher: TopicHasher) -> Self {
+        Self {
+            config,
+            hasher,
+            connections: Vec::new(),
+            sessions: Slab::new(),
+            by_client: HashTable::new(),
+            dirty: Vec::new(),
+            buffers: Buffers::default(),
+            prefab: Prefab::default(),
+            counters: Counters::default(),
+            live_retained: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.connections.iter().all(Option::is_none)
+    }
+
+    pub(super) fn open(&mut self, slot: u32, connection: Connection) {
+        let index = slot as usize;
+        if index >= self.connections.len() {
+            self.connections.resize_with(index + 1, || None);
+        }
+        self.connections[index] = Some(Box::new(connection));
+    }
+
+    pub(super) fn release(&mut self, slot: u32) {
+        if let Some(entry) = self.connections.get_mut(slot as usize) {
+            *entry = None;
+        }
+    }
+
+    #[inline]
+    pub(super) fn connection(&self, slot: u32) -> Option<&Connection> {
+        self.connections.get(slot as usize)?.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn connection_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.connections.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// All slots with a connection.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        let slots = (0u32..).zip(&self.connections);
+        slots
+            .filter_map(|(slot, connection)| connection.as_ref().map(|_| slot))
+            .collect()
+    }
+
+    #[inline]
+    pub(super) fn session(&self, session: SessionIndex) -> Option<&Session> {
+        self.sessions.get(session as usize)
+    }
+
+    #[inline]
+    pub(super) fn session_mut(&mut self, session: SessionIndex) -> Option<&mut Session> {
+        self.sessions.get_mut(session as usize)
+    }
+
+    /// The session and its connection, if it has one.
+    #[inline]
+    pub(super) fn connected(
+        &mut self,
+        session: SessionIndex,
+    ) -> Option<(u32, &mut Session, &mut Connection)> {
+        let session = self.sessions.get_mut(session as usize)?;
+        let slot = session.connection?;
+        let connection = self.connections.get_mut(slot as usize)?.as_deref_mut()?;
+        Some((slot, session, connection))
+    }
+
+    /// The session of a connection that is at work.
+    #[inline]
+    pub(super) fn session_of(&self, slot: u32) -> Option<SessionIndex> {
+        match self.connection(slot)?.phase {
+            Phase::Connected(session) => Some(session),
+            _ => None,
+        }
+    }
+
+    pub(super) fn find(&self, client_identifier: &str) -> Option<SessionIndex> {
+        let hash = self.hasher.hash(client_identifier);
+        let same = |index: &SessionIndex| {
+            self.session(*index)
+                .is_some_and(|session| *session.client_identifier == *client_identifier)
+        };
+        self.by_client.find(hash.0, same).copied()
+    }
+
+    pub(super) fn add_session(&mut self, session: Session) -> SessionIndex {
+        let hash = self.hasher.hash(&session.client_identifier);
+        let key = self.sessions.insert(session);
+        // `sessions_max` is far below.
+        let index = u32::try_from(key).unwrap_or(u32::MAX);
+        let (sessions, hasher) = (&self.sessions, &self.hasher);
+        let rehash = |index: &SessionIndex| {
+            sessions
+                .get(*index as usize)
+                .map_or(0, |session| hasher.hash(&session.client_identifier).0)
+        };
+        self.by_client.insert_unique(hash.0, index, rehash);
+        index
+    }
+
+    pub(super) fn remove_session(&mut self, index: SessionIndex) -> Option<Session> {
+        let session = self.sessions.try_remove(index as usize)?;
+        let hash = self.hasher.hash(&session.client_identifier);
+        if let Ok(entry) = self.by_client.find_entry(hash.0, |other| *other == index) {
+            entry.remove();
+        }
+        Some(session)
+    }
+
+    /// Puts a connection into the list of those with something to do.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        if let Some(connection) = self
+            .connections
+            .get_mut(slot as usize)
+            .and_then(Option::as_deref_mut)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Appends a packet to a connection's output.
+    #[inline]
+    pub(super) fn send(&mut self, slot: u32, encode: impl FnOnce(&mut Vec<u8>)) {
+        let Some(connection) = self
+            .connections
+            .get_mut(slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let before = connection.output.bytes();
+        connection.output.append(&mut self.buffers, encode);
+        self.counters.packets_sent += 1;
+        self.counters.bytes_sent += (connection.output.bytes() - before) as u64;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Whether a member of a shared group can take a message now.
+    pub(super) fn readiness(&self, session: SessionIndex) -> Option<Readiness> {
+        let session = self.session(session)?;
+        let Some(connection) = session.connection.and_then(|slot| self.connection(slot)) else {
+            return session.is_persistent().then_some(Readiness::Offline);
+        };
+        let (in_flight, open, waiting) =
+            session.delivery.as_ref().map_or((0, true, 0), |delivery| {
+                let open = delivery.in_flight.is_open(connection.terms.in_flight_max);
+                (delivery.in_flight.len(), open, delivery.outbox.len())
+            });
+        let full = !open
+            || waiting > 0
+            || connection.output.bytes() > self.config.network.output_bytes_max as usize;
+        match full {
+            true => Some(Readiness::Full),
+            // There are at most 65,535 in flight.
+            false => Some(Readiness::Ready(
+                u32::try_from(in_flight).unwrap_or(u32::MAX),
+            )),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! CONNECT (3.1, 4.1): where a connection belongs, whether it is taken, and for which session.
+
+use std::fmt::Write;
+
+use crate::mqtt::data_types::ProtocolVersion;
+use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::connack::ConnAck;
+use crate::mqtt::packet::connect::{self, Connect};
+use crate::mqtt::properties::Properties;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::routing::application_message::MessageView;
+use crate::routing::ids::{SessionIndex, ShardId};
+use crate::routing::topic_hash::TopicHasher;
+use crate::session::Session;
+use crate::session::negotiation::Terms;
+use crate::session::will::Will;
+
+use super::connection::{Ended, Phase};
+use super::receive::Violation;
+use super::timers::Timer;
+use super::{Broker, Now};
+
+/// Where a connection belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// CONNECT is not complete.
+    NeedMore,
+    /// The shard that has, or will have, its session.
+    Home(ShardId),
+}
+
+/// Reads the home shard of a connection from its first bytes. What is no CONNECT, or has no Client
+/// Identifier, stays on `here`, which answers.
+pub fn placement(
+    bytes: &[u8],
+    packet_bytes_max: usize,
+    here: ShardId,
+    shard_count: u16,
+    hasher: &TopicHasher,
+) -> Placement {
+    if bytes
+        .first()
+        .is_some_and(|first| *first != PacketType::Connect.first_byte())
+    {
+        return Placement::Home(here);
+    }
+    match frame(bytes, packet_bytes_max) {
+        Ok(Framing::Incomplete { .. }) => Placement::NeedMore,
+        Ok(Framing::Complete(frame)) => match Connect::decode(&frame) {
+            Ok(connect) if !connect.client_identifier.is_empty() => {
+                Placement::Home(hasher.home_of(connect.client_identifier, shard_count))
+            }
+            _ => Placement::Home(here),
+        },
+        Err(_) => Placement::Home(here),
+    }
+}
+
+impl Broker {
+    /// The first packet, which must be CONNECT [MQTT-3.1.0-1].
+    pub(super) fn first_packet(
+        &mut self,
+        slot: u32,
+        frame: &Frame<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        match frame.packet_type()? {
+            PacketType::Connect => self.connect(slot, &Connect::decode(frame)?, now),
+            _ => Err(Violation::new(
+                ReasonCode::ProtocolError,
+                "the first packet is not CONNECT",
+            )),
+        }
+    }
+
+    fn connect(&mut self, slot: u32, connect: &Connect<'_>, now: Now) -> Result<(), Violation> {
+        let listener = self
+            .clients
+            .connection(slot)
+            .map_or(0, |connection| connection.listener);
+        self.check_connect(connect, listener)?;
+        let mut assigned = String::new();
+        let client_identifier = match connect.client_identifier {
+            "" => {
+                self.assign_client_identifier(&mut assigned);
+                assigned.as_str()
+            }
+            given => given,
+        };
+        let present = self.take_over(client_identifier, connect.clean_start, now);
+        let limits = self.listener(listener);
+        let terms = Terms::negotiate(connect, limits, &self.config.session);
+        let mut properties = terms.connack(connect, limits);
+        if !assigned.is_empty() {
+            properties.assigned_client_identifier = Some(&assigned);
+        }
+        let session_index = match present {
+            Some(session) => session,
+            None => self.new_session(client_identifier)?,
+        };
+        let will = connect.will.as_ref().map(|will| Box::new(self.will(will)));
+        if let Some(session) = self.clients.session_mut(session_index) {
+            session.connection = Some(slot);
+            session.epoch = session.epoch.wrapping_add(1);
+            session.expiry_interval_s = terms.session_expiry_interval_s;
+            session.will = will;
+        }
+        if let Some(connection) = self.clients.connection_mut(slot) {
+            connection.phase = Phase::Connected(session_index);
+            connection.terms = terms;
+            if let Some(deadline) = connection.keep_alive_deadline_ms() {
+                let timer = Timer::KeepAlive {
+                    slot,
+                    serial: connection.serial,
+                };
+                self.wheel.set(deadline, timer);
+            }
+        }
+        let counters = &mut self.clients.counters;
+        counters.connections += 1;
+        counters.connections_accepted += 1;
+        counters.connections_peak = counters.connections_peak.max(counters.connections);
+        let connack = ConnAck {
+            session_present: present.is_some(),
+            reason_code: ReasonCode::Success,
+            properties,
+        };
+        self.clients
+            .send(slot, |out| connack.encode(terms.version, out));
+        self.member_availability(session_index);
+        self.pump(session_index, now);
+        Ok(())
+    }
+
+    /// What must be right before the session is touched.
+    fn check_connect(&self, connect: &Connect<'_>, listener: u16) -> Result<(), Violation> {
+        let refuse = |reason_code, cause| Err(Violation::new(reason_code, cause));
+        if connect.properties.authentication_method.is_some() {
+            return refuse(
+                ReasonCode::BadAuthenticationMethod,
+                "the authentication method is not known",
+            );
+        }
+        if let Some(redirect) = &self.config.redirect {
+            return match redirect.permanent {
+                true => refuse(ReasonCode::ServerMoved, "redirected to server_reference"),
+                false => refuse(
+                    ReasonCode::UseAnotherServer,
+                    "redirected to server_reference",
+                ),
+            };
+        }
+        if !self
+            .config
+            .listeners
+            .get(usize::from(listener))
+            .is_some_and(|listener| listener.allow_anonymous)
+        {
+            return refuse(
+                ReasonCode::NotAuthorized,
+                "the listener has no allow_anonymous",
+            );
+        }
+        if connect.client_identifier.is_empty()
+            && !connect.clean_start
+            && !connect.protocol_version.is_v5()
+        {
+            // 3.1.1: [MQTT-3.1.3-8]
+            return refuse(
+                ReasonCode::ClientIdentifierNotValid,
+                "an empty Client Identifier without Clean Session",
+            );
+        }
+        let Some(will) = &connect.will else {
+            return Ok(());
+        };
+        let capabilities = &self.listener(listener).capabilities;
+        if will.qos as u8 > capabilities.maximum_qos {
+            return refuse(
+                ReasonCode::QoSNotSupported,
+                "the Will's QoS is over maximum_qos",
+            ); // [MQTT-3.2.2-12]
+        }
+        if will.retain && !capabilities.retain_available {
+            return refuse(ReasonCode::RetainNotSupported, "a retained Will"); // [MQTT-3.2.2-13]
+        }
+        if let Some(cause) = self.topic_fault(will.topic) {
+            return refuse(ReasonCode::TopicNameInvalid, cause);
+        }
+        let utf8 = will.properties.payload_format_indicator == Some(true);
+        if utf8
+            && self.config.message.validate_payload_format
+            && std::str::from_utf8(will.payload).is_err()
+        {
+            return refuse(
+                ReasonCode::PayloadFormatInvalid,
+                "the Will's payload is not UTF-8",
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends another connection of the same client [MQTT-3.1.4-3], and the session if it is to start clean
+    /// [MQTT-3.1.2-4]. Gives the session that goes on.
+    fn take_over(
+        &mut self,
+        client_identifier: &str,
+        clean_start: bool,
+        now: Now,
+    ) -> Option<SessionIndex> {
+        let session = self.clients.find(client_identifier)?;
+        if let Some(old) = self.clients.session(session)?.connection {
+            if clean_start && let Some(session) = self.clients.session_mut(session) {
+                // The session ends with the connection, and so the Will is due at once.
+                session.expiry_interval_s = 0;
+            }
+            self.end(
+                old,
+                ReasonCode::SessionTakenOver,
+                "the Client Identifier connected again",
+                now,
+            );
+        }
+        // A session that does not outlive its connection has just ended.
+        let session = self.clients.find(client_identifier)?;
+        if clean_start {
+            self.end_session(session, now);
+            return None;
+        }
+        // The client is back before the Will was due: it is not sent [MQTT-3.1.3-9].
+        self.clients.session_mut(session)?.will = None;
+        Some(session)
+    }
+
+    fn new_session(&mut self, client_identifier: &str) -> Result<SessionIndex, Violation> {
+        if self.clients.sessions.len() >= self.config.session.sessions_max as usize {
+            return Err(Violation::new(
+                ReasonCode::QuotaExceeded,
+                "sessions_max is reached",
+            ));
+        }
+        let generation = self.next_serial();
+        Ok(self
+            .clients
+            .add_session(Session::new(client_identifier, generation)))
+    }
+
+    fn will(&self, will: &connect::Will<'_>) -> Will {
+        let mut forwarded = Vec::new();
+        will.properties.encode_forwarded(&mut forwarded);
+        let view = MessageView {
+            topic: will.topic,
+            topic_hash: self.hasher.hash(will.topic),
+            forwarded_properties: &forwarded,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            expires_at_ms: None,
+        };
+        Will {
+            message: view.to_message(),
+            delay_s: will.properties.will_delay_interval_s.unwrap_or(0),
+            message_expiry_interval_s: will.properties.message_expiry_interval_s,
+        }
+    }
+
+    /// Makes a Client Identifier that is unique and at home here [MQTT-3.1.3-6].
+    fn assign_client_identifier(&mut self, identifier: &mut String) {
+        loop {
+            let serial = self.next_serial();
+            identifier.clear();
+            // Writing to a string does not fail.
+            let _ = write!(identifier, "{}/{serial}", self.id.0);
+            let unique = self.hasher.hash(identifier).0;
+            identifier.clear();
+            let _ = write!(identifier, "ringmq-{unique:016x}");
+            let here = self.hasher.home_of(identifier, self.shard_count) == self.id;
+            if here && self.clients.find(identifier).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Answers a CONNECT that is not taken, in the client's own format, and closes. What does not even
+    /// look like CONNECT gets no answer.
+    pub(super) fn refuse_connect(&mut self, slot: u32, bytes: &[u8], violation: Violation) {
+        let body = match frame(bytes, usize::MAX) {
+            Ok(Framing::Complete(frame)) => frame.body,
+            _ => bytes.get(2..).unwrap_or(&[]),
+        };
+        let is_connect = bytes.first() == Some(&PacketType::Connect.first_byte());
+        let version = connect::peek_version(body).or(match violation.reason_code {
+            ReasonCode::UnsupportedProtocolVersion => Some(version_to_refuse_in(body)),
+            _ => None,
+        });
+        if let Some(version) = version.filter(|_| is_connect) {
+            let mut properties = Properties::default();
+            if version.is_v5() {
+                properties.reason_string = Some(violation.cause);
+            }
+            let config = std::sync::Arc::clone(&self.config);
+            if let Some(redirect) = &config.redirect {
+                properties.server_reference = Some(&redirect.server_reference);
+            }
+            let refusal = ConnAck {
+                session_present: false,
+                reason_code: violation.reason_code,
+                properties,
+            };
+            self.clients.send(slot, |out| refusal.encode(version, out));
+        }
+        let client_identifier = match frame(bytes, usize::MAX) {
+            Ok(Framing::Complete(frame)) => {
+                Connect::decode(&frame).map_or("", |connect| connect.client_identifier)
+            }
+            _ => "",
+        };
+        self.clients.counters.connections_ended_by_broker += 1;
+        self.ended.push(Ended {
+            slot,
+            client_identifier: client_identifier.into(),
+            reason_code: violation.reason_code,
+            cause: violation.cause,
+            by_broker: true,
+        });
+        self.close(slot);
+    }
+
+    /// What is wrong with a Topic Name beside its syntax.
+    pub(super) fn topic_fault(&self, topic: &str) -> Option<&'static str> {
+        let limits = &self.config.message;
+        if topic.starts_with('$') {
+            return Some("Clients cannot publish to topics that begin with $");
+        }
+        if topic.len() > usize::from(limits.topic_bytes_max) {
+            return Some("the Topic Name is longer than topic_bytes_max");
+        }
+        let levels = crate::mqtt::topic_name::level_count(topic);
+        (levels > usize::from(limits.topic_levels_max))
+            .then_some("the Topic Name has more than topic_levels_max levels")
+    }
+}
+
+/// A client of a later version than 5 can read a 5.0 CONNACK; any other reads that of 3.1.1.
+fn version_to_refuse_in(body: &[u8]) -> ProtocolVersion {
+    match body {
+        [0, 4, b'M', b'Q', b'T', b'T', level, ..] if *level > 5 => ProtocolVersion::V5,
+        _ => ProtocolVersion::V3_1_1,
+    }
+}

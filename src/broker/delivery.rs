@@ -1,0 +1,429 @@
+//! From a message and a subscriber to bytes in the subscriber's output, its window, or its outbox.
+//!
+//! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
+//! output; with several receivers the packet is encoded once for each protocol and copied.
+
+use crate::config::limits::LARGE_PAYLOAD_BYTES;
+use crate::mqtt::data_types::{PacketIdentifier, QoS};
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::acknowledgement::Acknowledgement;
+use crate::mqtt::packet::publish::PublishOut;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::observability::counters::{Counters, DropCause};
+use crate::routing::application_message::{ApplicationMessage, MessageView};
+use crate::routing::ids::SessionIndex;
+use crate::session::inflight::Stage;
+use crate::session::outbox::{Queued, SubscriptionIdentifiers};
+
+use super::clients::Clients;
+use super::connection::Connection;
+use super::output::Buffers;
+
+/// A message that is being routed: borrowed, and shared from the moment that somebody must keep it.
+#[derive(Debug)]
+pub(super) struct Publication<'a> {
+    pub(super) view: MessageView<'a>,
+    shared: Option<ApplicationMessage>,
+    /// Whether it has more than one receiver here.
+    pub(super) several: bool,
+}
+
+impl<'a> Publication<'a> {
+    pub(super) fn new(view: MessageView<'a>) -> Self {
+        Self {
+            view,
+            shared: None,
+            several: false,
+        }
+    }
+
+    pub(super) fn of(message: &'a ApplicationMessage) -> Self {
+        Self {
+            view: message.view(),
+            shared: Some(ApplicationMessage::clone(message)),
+            several: false,
+        }
+    }
+
+    /// The message to keep.
+    pub(super) fn share(&mut self) -> ApplicationMessage {
+        let view = self.view;
+        ApplicationMessage::clone(self.shared.get_or_insert_with(|| view.to_message()))
+    }
+}
+
+/// One delivery: to whom, and how.
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) session: SessionIndex,
+    /// Maximum QoS of the subscription.
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) subscription_identifiers: &'a [u32],
+    pub(super) shared_group: Option<u32>,
+}
+
+/// The packets of the message that is being routed, encoded once: by protocol and by whether there is a
+/// Packet Identifier.
+#[derive(Debug, Default)]
+pub(super) struct Prefab {
+    packets: [Vec<u8>; 4],
+    offsets: [usize; 4],
+}
+
+impl Prefab {
+    /// Forgets the packets of the former message.
+    #[inline]
+    pub(super) fn reset(&mut self) {
+        for packet in &mut self.packets {
+            packet.clear();
+        }
+    }
+
+    /// Appends `publish` to a connection's output from the packet that is encoded once.
+    #[inline]
+    fn append(
+        &mut self,
+        publish: &PublishOut<'_>,
+        connection: &mut Connection,
+        buffers: &mut Buffers,
+    ) {
+        let version = connection.version();
+        let class =
+            usize::from(version.is_v5()) * 2 + usize::from(publish.packet_identifier.is_some());
+        let packet = &mut self.packets[class];
+        if packet.is_empty() {
+            publish.encode(version, packet);
+            self.offsets[class] = publish.packet_identifier_offset(version);
+        }
+        packet[0] = publish.first_byte();
+        if let Some(identifier) = publish.packet_identifier {
+            let offset = self.offsets[class];
+            packet[offset..offset + 2].copy_from_slice(&identifier.get().to_be_bytes());
+        }
+        connection
+            .output
+            .append(buffers, |out| out.extend_from_slice(packet));
+    }
+}
+
+/// The PUBLISH for a message.
+#[inline]
+fn publish_out<'a>(
+    view: &MessageView<'a>,
+    qos: QoS,
+    retain: bool,
+    ids: &'a [u32],
+    now_ms: u64,
+) -> PublishOut<'a> {
+    PublishOut {
+        dup: false,
+        qos,
+        retain,
+        topic_name: view.topic,
+        packet_identifier: None,
+        message_expiry_interval_s: view.expires_at_ms.map(|at| remaining_s(at, now_ms)),
+        topic_alias: None,
+        subscription_identifiers: ids,
+        forwarded_properties: view.forwarded_properties,
+        payload: view.payload,
+    }
+}
+
+/// What is left of a Message Expiry Interval, seconds [MQTT-3.3.2-6].
+fn remaining_s(expires_at_ms: u64, now_ms: u64) -> u32 {
+    u32::try_from(expires_at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+#[inline]
+fn count_sent(counters: &mut Counters, packet_bytes: usize, payload_bytes: usize) {
+    counters.packets_sent += 1;
+    counters.publish_sent += 1;
+    counters.bytes_sent += packet_bytes as u64;
+    counters.publish_bytes_sent += payload_bytes as u64;
+}
+
+impl Clients {
+    /// Delivers a message to a session: at once if it can take it, otherwise into its outbox.
+    #[inline]
+    pub(super) fn deliver(
+        &mut self,
+        target: &Target<'_>,
+        publication: &mut Publication<'_>,
+        now_ms: u64,
+    ) {
+        let qos = target.qos.min(publication.view.qos);
+        if publication.view.retain {
+            self.note_live_retained(target.session, publication);
+        }
+        match qos {
+            QoS::AtMostOnce => self.deliver_at_most_once(target, publication, now_ms),
+            _ => self.deliver_acknowledged(target, qos, publication, now_ms),
+        }
+    }
+
+    fn note_live_retained(&mut self, session: SessionIndex, publication: &Publication<'_>) {
+        let delivering = self
+            .session(session)
+            .and_then(|session| session.delivery.as_ref())
+            .is_some_and(|delivery| !delivery.retained_deliveries.is_empty());
+        if delivering {
+            self.live_retained
+                .push((session, publication.view.topic_hash));
+        }
+    }
+
+    #[inline]
+    fn deliver_at_most_once(
+        &mut self,
+        target: &Target<'_>,
+        publication: &mut Publication<'_>,
+        now_ms: u64,
+    ) {
+        let output_bytes_max = self.config.network.output_bytes_max as usize;
+        let queue_offline = self.config.session.queue_qos0_offline || target.shared_group.is_some();
+        let Some(session) = self.sessions.get_mut(target.session as usize) else {
+            return;
+        };
+        let Some(slot) = session.connection else {
+            if queue_offline && session.is_persistent() {
+                self.queue(target, QoS::AtMostOnce, publication);
+            }
+            return;
+        };
+        let Some((_, _, connection)) = self.connected(target.session) else {
+            return;
+        };
+        let view = publication.view;
+        let publish = publish_out(
+            &view,
+            QoS::AtMostOnce,
+            target.retain,
+            target.subscription_identifiers,
+            now_ms,
+        );
+        let packet_bytes = publish.packet_bytes(connection.version());
+        if packet_bytes > connection.terms.packet_bytes_max as usize {
+            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            return;
+        }
+        let waiting = connection.output.bytes();
+        if waiting > 0 && waiting + packet_bytes > output_bytes_max {
+            self.counters.drop_messages(DropCause::OutputFull, 1);
+            return;
+        }
+        self.append(target.session, &publish, packet_bytes, publication);
+        self.mark_dirty(slot);
+    }
+
+    /// Appends a PUBLISH that fits, by the cheapest way.
+    #[inline]
+    fn append(
+        &mut self,
+        session: SessionIndex,
+        publish: &PublishOut<'_>,
+        packet_bytes: usize,
+        publication: &mut Publication<'_>,
+    ) {
+        count_sent(&mut self.counters, packet_bytes, publish.payload.len());
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let mut prefab = std::mem::take(&mut self.prefab);
+        if let Some((_, _, connection)) = self.connected(session) {
+            let plain = connection.terms.outbound_alias_max == 0;
+            if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
+                let version = connection.version();
+                connection
+                    .output
+                    .append(&mut buffers, |out| publish.encode_head(version, out));
+                connection
+                    .output
+                    .append_shared(publication.share().payload_bytes());
+            } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
+                prefab.append(publish, connection, &mut buffers);
+            } else {
+                connection.append_publish(&mut buffers, publish);
+            }
+        }
+        self.buffers = buffers;
+        self.prefab = prefab;
+    }
+
+    #[inline]
+    fn deliver_acknowledged(
+        &mut self,
+        target: &Target<'_>,
+        qos: QoS,
+        publication: &mut Publication<'_>,
+        now_ms: u64,
+    ) {
+        let output_bytes_max = self.config.network.output_bytes_max as usize;
+        let Some((slot, session, connection)) = self.connected(target.session) else {
+            self.queue(target, qos, publication);
+            return;
+        };
+        let open = connection.output.bytes() <= output_bytes_max
+            && session.delivery.as_ref().is_none_or(|delivery| {
+                delivery.outbox.is_empty()
+                    && delivery.in_flight.is_open(connection.terms.in_flight_max)
+            });
+        if !open {
+            self.queue(target, qos, publication);
+            return;
+        }
+        let view = publication.view;
+        let mut publish = publish_out(
+            &view,
+            qos,
+            target.retain,
+            target.subscription_identifiers,
+            now_ms,
+        );
+        publish.packet_identifier = Some(PacketIdentifier::MAX);
+        let packet_bytes = publish.packet_bytes(connection.version());
+        if packet_bytes > connection.terms.packet_bytes_max as usize {
+            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            return;
+        }
+        let queued = Queued {
+            message: publication.share(),
+            qos,
+            retain: target.retain,
+            shared_group: target.shared_group,
+            subscription_identifiers: SubscriptionIdentifiers::from_slice(
+                target.subscription_identifiers,
+            ),
+        };
+        publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
+        self.append(target.session, &publish, packet_bytes, publication);
+        self.mark_dirty(slot);
+    }
+
+    fn queue(&mut self, target: &Target<'_>, qos: QoS, publication: &mut Publication<'_>) {
+        let queued = Queued {
+            message: publication.share(),
+            qos,
+            retain: target.retain,
+            shared_group: target.shared_group,
+            subscription_identifiers: SubscriptionIdentifiers::from_slice(
+                target.subscription_identifiers,
+            ),
+        };
+        let limits = &self.config.session;
+        let Some(session) = self.sessions.get_mut(target.session as usize) else {
+            return;
+        };
+        if session.connection.is_none() && !session.is_persistent() {
+            return;
+        }
+        let dropped = session.delivery_mut().outbox.push(queued, limits);
+        self.counters
+            .drop_messages(DropCause::OutboxFull, dropped as u64);
+    }
+
+    /// Whether a session's connection can be given more output.
+    pub(super) fn has_room(&mut self, session: SessionIndex) -> bool {
+        let output_bytes_max = self.config.network.output_bytes_max as usize;
+        let Some((_, session, connection)) = self.connected(session) else {
+            return false;
+        };
+        let open = session.delivery.as_ref().is_none_or(|delivery| {
+            delivery.outbox.is_empty() && delivery.in_flight.is_open(connection.terms.in_flight_max)
+        });
+        open && connection.output.bytes() <= output_bytes_max / 2
+    }
+
+    /// Sends what waits for a session, as far as window and output allow: first what was in flight on the
+    /// former connection, then the outbox, in order.
+    pub(super) fn pump_outbox(&mut self, index: SessionIndex, now_ms: u64) {
+        loop {
+            let output_bytes_max = self.config.network.output_bytes_max as usize;
+            let Some((slot, session, connection)) = self.connected(index) else {
+                return;
+            };
+            let Some(delivery) = session.delivery.as_mut() else {
+                return;
+            };
+            if connection.output.bytes() > output_bytes_max {
+                return;
+            }
+            let in_flight_max = connection.terms.in_flight_max;
+            let version = connection.version();
+            let window_room = delivery.in_flight.outstanding_below(in_flight_max);
+            if let Some((identifier, entry)) = delivery.in_flight.next_resend() {
+                if !window_room {
+                    return;
+                }
+                if entry.stage == Stage::ResendRelease {
+                    entry.stage = Stage::Released;
+                    let release = Acknowledgement::new(identifier, ReasonCode::Success);
+                    self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
+                    continue;
+                }
+                entry.stage = Stage::Published;
+                let queued = entry.queued.clone();
+                self.send_queued(slot, index, &queued, Some(identifier), true, now_ms);
+                continue;
+            }
+            let Some(front) = delivery.outbox.front() else {
+                return;
+            };
+            let acknowledged = front.qos != QoS::AtMostOnce;
+            if acknowledged && !delivery.in_flight.is_open(in_flight_max) {
+                return;
+            }
+            let Some(queued) = delivery.outbox.pop() else {
+                return;
+            };
+            if queued.message.is_expired(now_ms) {
+                self.counters.drop_messages(DropCause::Expired, 1);
+                continue;
+            }
+            self.send_queued(slot, index, &queued, None, false, now_ms);
+        }
+    }
+
+    /// Sends a message from the outbox, or again with its former Packet Identifier.
+    fn send_queued(
+        &mut self,
+        slot: u32,
+        index: SessionIndex,
+        queued: &Queued,
+        identifier: Option<PacketIdentifier>,
+        dup: bool,
+        now_ms: u64,
+    ) {
+        let view = queued.message.view();
+        let mut publish = publish_out(
+            &view,
+            queued.qos,
+            queued.retain,
+            &queued.subscription_identifiers,
+            now_ms,
+        );
+        publish.dup = dup && queued.qos != QoS::AtMostOnce;
+        if queued.qos != QoS::AtMostOnce {
+            publish.packet_identifier = Some(identifier.unwrap_or(PacketIdentifier::MAX));
+        }
+        let Some((_, session, connection)) = self.connected(index) else {
+            return;
+        };
+        let packet_bytes = publish.packet_bytes(connection.version());
+        if packet_bytes > connection.terms.packet_bytes_max as usize {
+            if let Some(identifier) = identifier {
+                session.delivery_mut().in_flight.remove(identifier);
+            }
+            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            return;
+        }
+        if queued.qos != QoS::AtMostOnce && identifier.is_none() {
+            publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued.clone()));
+        }
+        self.append(
+            index,
+            &publish,
+            packet_bytes,
+            &mut Publication::of(&queued.message),
+        );
+        self.mark_dirty(slot);
+    }
+}

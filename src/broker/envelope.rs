@@ -1,0 +1,237 @@
+//! What shards say to each other, and the lanes on which it waits to be sent.
+//!
+//! Filled by the broker during a turn; the shard takes one batch per target and turn. What does not fit into
+//! a target's inbox stays here, and over a limit the shard reads no more PUBLISH packets: a full shard slows
+//! the publishers' sockets, and always empties its own inbox, so two full shards never wait for each other.
+
+use std::sync::Arc;
+
+use crate::observability::counters::Counters;
+use crate::routing::application_message::ApplicationMessage;
+use crate::routing::ids::ShardId;
+use crate::routing::interest_index::{InterestChange, ShardBits};
+use crate::routing::retained::{RetainedCursor, Slice};
+use crate::routing::shared_subscription::{GroupChange, GroupName};
+
+/// A message for the members of a shared group on another shard.
+#[derive(Debug)]
+pub struct SharedEnvelope {
+    /// The message.
+    pub message: ApplicationMessage,
+    /// The group.
+    pub name: Arc<GroupName>,
+    /// For the strategies that keep to one member.
+    pub affinity: u64,
+    /// Shards that had nobody who was ready.
+    pub tried: ShardBits,
+}
+
+/// A change of what a shard wants.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Of its interest.
+    Interest(InterestChange),
+    /// Of its members of a shared group.
+    Group(GroupChange),
+}
+
+/// One thing that a shard says to another.
+#[derive(Debug)]
+pub enum Envelope {
+    /// A message for the subscribers of the other shard.
+    Publish(ApplicationMessage),
+    /// A message for one member of a shared group.
+    Shared(Box<SharedEnvelope>),
+    /// Changes, numbered without a gap.
+    Changes {
+        /// The number of the last of the changes so far.
+        sequence: u64,
+        /// All of one event.
+        changes: Arc<[Change]>,
+    },
+    /// All changes up to this number are applied.
+    Applied {
+        /// As in `Changes`.
+        sequence: u64,
+    },
+    /// Sets a retained message that the other shard owns, or clears it if the payload is empty.
+    Retain(ApplicationMessage),
+    /// Asks for the next slice of retained messages.
+    RetainedQuery {
+        /// The number of the delivery at the asking shard.
+        delivery: u32,
+        /// The Topic Filter.
+        filter: Arc<str>,
+        /// Where to go on.
+        cursor: Option<Box<RetainedCursor>>,
+    },
+    /// A slice.
+    RetainedSlice {
+        /// The number of the delivery.
+        delivery: u32,
+        /// The messages.
+        slice: Box<Slice>,
+    },
+    /// Somebody has subscribed to `$SYS`.
+    SystemTopicsWanted,
+    /// Asks for the counters.
+    CountersQuery,
+    /// The counters.
+    Counters(Box<Counters>),
+}
+
+impl Envelope {
+    /// What it counts against the lane's limit, bytes.
+    fn bytes(&self) -> usize {
+        let content = match self {
+            Self::Publish(message) | Self::Retain(message) => message.bytes(),
+            Self::Shared(shared) => shared.message.bytes(),
+            Self::Changes { changes, .. } => changes.len() * 64,
+            Self::RetainedSlice { slice, .. } => slice.messages.len() * 64,
+            _ => 0,
+        };
+        content + size_of::<Self>()
+    }
+}
+
+/// Envelopes from one shard to another, in order.
+#[derive(Debug)]
+pub struct Batch {
+    /// Who says it.
+    pub from: ShardId,
+    /// What.
+    pub envelopes: Vec<Envelope>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    envelopes: Vec<Envelope>,
+    bytes: usize,
+    /// The highest number of the other's changes that is applied and not yet confirmed.
+    applied: Option<u64>,
+}
+
+/// The lanes to all the other shards.
+#[derive(Debug)]
+pub struct Mesh {
+    id: ShardId,
+    lanes: Vec<Lane>,
+    staged_bytes_max: usize,
+    congested: bool,
+}
+
+impl Mesh {
+    /// Empty lanes, of `staged_bytes_max` each.
+    pub fn new(id: ShardId, shard_count: u16, staged_bytes_max: usize) -> Self {
+        let lanes = std::iter::repeat_with(Lane::default)
+            .take(usize::from(shard_count))
+            .collect();
+        Self {
+            id,
+            lanes,
+            staged_bytes_max,
+            congested: false,
+        }
+    }
+
+    /// All the other shards.
+    pub fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let id = self.id;
+        // There are at most `SHARDS_MAX`.
+        (0..u16::try_from(self.lanes.len()).unwrap_or(u16::MAX))
+            .map(ShardId)
+            .filter(move |other| *other != id)
+    }
+
+    /// Stages an envelope.
+    #[inline]
+    pub fn stage(&mut self, target: ShardId, envelope: Envelope) {
+        let lane = &mut self.lanes[target.index()];
+        lane.bytes += envelope.bytes();
+        self.congested |= lane.bytes > self.staged_bytes_max;
+        lane.envelopes.push(envelope);
+    }
+
+    /// Stages the confirmation that all of `target`'s changes up to `sequence` are applied. It leaves after
+    /// everything else that is staged now, for whichever shard: whoever sees the confirmation sees also what
+    /// this shard did before.
+    pub fn confirm(&mut self, target: ShardId, sequence: u64) {
+        self.lanes[target.index()].applied = Some(sequence);
+    }
+
+    /// Whether a lane is over its limit, so that no PUBLISH may be read.
+    #[inline]
+    pub fn is_congested(&self) -> bool {
+        self.congested
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lanes
+            .iter()
+            .all(|lane| lane.envelopes.is_empty() && lane.applied.is_none())
+    }
+
+    /// Offers the batch of each lane to `push`, which gives it back if the target's inbox is full; then the
+    /// confirmations, if all else is gone. Gives the number of batches that were pushed.
+    pub fn flush(&mut self, mut push: impl FnMut(ShardId, Batch) -> Result<(), Batch>) {
+        let mut all_gone = true;
+        self.congested = false;
+        for target in self.others() {
+            let lane = &mut self.lanes[target.index()];
+            if lane.envelopes.is_empty() {
+                continue;
+            }
+            let batch = Batch {
+                from: self.id,
+                envelopes: std::mem::take(&mut lane.envelopes),
+            };
+            match push(target, batch) {
+                Ok(()) => lane.bytes = 0,
+                Err(batch) => {
+                    lane.envelopes = batch.envelopes;
+                    self.congested |= lane.bytes > self.staged_bytes_max;
+                    all_gone = false;
+                }
+            }
+        }
+        if !all_gone {
+            return;
+        }
+        for target in self.others() {
+            let lane = &mut self.lanes[target.index()];
+            let Some(sequence) = lane.applied else {
+                continue;
+            };
+            let batch = Batch {
+                from: self.id,
+                envelopes: vec![Envelope::Applied { sequence }],
+            };
+            if push(target, batch).is_ok() {
+                lane.applied = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_inbox_keeps_the_lane_and_holds_the_confirmations_back() {
+        let mut mesh = Mesh::new(ShardId(0), 3, 50);
+        mesh.stage(ShardId(1), Envelope::CountersQuery);
+        mesh.stage(ShardId(1), Envelope::SystemTopicsWanted);
+        mesh.confirm(ShardId(2), 7);
+        assert!(mesh.is_congested());
+        let mut pushed = Vec::new();
+        mesh.flush(|_, batch| Err(batch));
+        mesh.flush(|target, batch| {
+            pushed.push((target.0, batch.envelopes.len()));
+            Ok(())
+        });
+        assert_eq!(pushed, [(1, 2), (2, 1)]);
+        assert!(mesh.is_empty() && !mesh.is_congested());
+    }
+}

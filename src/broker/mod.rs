@@ -1,0 +1,243 @@
+//! The broker of one shard: what each packet, envelope and deadline means.
+//!
+//! Called by `shard` and by tests: `(event, now) -> effects`. No I/O, no clock, no threads. The effects are
+//! pulled: output of connections ([`Broker::next_dirty`], [`Broker::take_output`]), batches for other shards
+//! ([`Broker::mesh`]), connections that ended ([`Broker::take_ended`]), the next deadline.
+//!
+//! Invariants: a Client Identifier has one session on one shard; a session has at most one connection; a
+//! SUBACK leaves only when every shard has applied the interest.
+
+mod acknowledge;
+mod clients;
+mod connect;
+pub mod connection;
+mod delivery;
+mod disconnect;
+pub mod envelope;
+mod inbox;
+pub mod output;
+mod publish;
+mod receive;
+mod retained_delivery;
+mod sessions;
+mod shared;
+mod subscribe;
+mod system_topics;
+pub mod timer_wheel;
+mod timers;
+mod visibility;
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::config::Config;
+use crate::config::limits::ListenerLimits;
+use crate::observability::counters::Counters;
+use crate::routing::ids::ShardId;
+use crate::routing::interest_index::InterestIndex;
+use crate::routing::local_index::{FilterId, LocalIndex};
+use crate::routing::retained::RetainedStore;
+use crate::routing::shared_subscription::{GroupMembers, GroupReplica};
+use crate::routing::topic_hash::TopicHasher;
+
+use clients::Clients;
+pub use connect::{Placement, placement};
+use connection::{Connection, Ended, Phase};
+use envelope::Mesh;
+use output::Segment;
+use publish::Matched;
+pub use receive::{Budget, Flow, Progress};
+use retained_delivery::RetainedDelivery;
+use system_topics::SystemTopics;
+use timer_wheel::TimerWheel;
+use timers::Timer;
+use visibility::Visibility;
+
+/// The time of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic milliseconds: for every deadline.
+    pub mono_ms: u64,
+    /// Seconds since 1970: for people.
+    pub unix_s: u64,
+}
+
+/// The broker of one shard.
+#[derive(Debug)]
+pub struct Broker {
+    id: ShardId,
+    shard_count: u16,
+    config: Arc<Config>,
+    hasher: TopicHasher,
+    clients: Clients,
+    local: LocalIndex,
+    interest: InterestIndex,
+    group_members: GroupMembers,
+    group_replica: GroupReplica,
+    retained: RetainedStore,
+    retained_deliveries: Slab<RetainedDelivery>,
+    visibility: Visibility,
+    mesh: Mesh,
+    wheel: TimerWheel<Timer>,
+    ended: Vec<Ended>,
+    system_topics: SystemTopics,
+    /// Where the search for expired retained messages goes on, while there may be any.
+    sweep: Option<Box<str>>,
+    /// Counts assigned Client Identifiers and generations of sessions.
+    serial: u32,
+    /// Reused by every PUBLISH.
+    found: Vec<FilterId>,
+    matched: Vec<Matched>,
+    properties: Vec<u8>,
+    due: Vec<Timer>,
+}
+
+impl Broker {
+    /// The broker of shard `id` of `shard_count`. All shards of a process get the same `hasher`.
+    pub fn new(
+        id: ShardId,
+        shard_count: u16,
+        config: Arc<Config>,
+        hasher: TopicHasher,
+        now: Now,
+    ) -> Self {
+        let mut broker = Self {
+            id,
+            shard_count,
+            clients: Clients::new(Arc::clone(&config), hasher.clone()),
+            local: LocalIndex::new(hasher.clone()),
+            interest: InterestIndex::new(hasher.clone()),
+            group_members: GroupMembers::default(),
+            group_replica: GroupReplica::new(hasher.clone()),
+            retained: RetainedStore::default(),
+            retained_deliveries: Slab::new(),
+            visibility: Visibility::new(id, shard_count),
+            mesh: Mesh::new(
+                id,
+                shard_count,
+                config.network.mesh_staged_bytes_max as usize,
+            ),
+            wheel: TimerWheel::new(now.mono_ms),
+            ended: Vec::new(),
+            system_topics: SystemTopics::new(now),
+            sweep: None,
+            serial: 0,
+            found: Vec::new(),
+            matched: Vec::new(),
+            properties: Vec::new(),
+            due: Vec::new(),
+            config,
+            hasher,
+        };
+        broker.start_timers(now);
+        broker
+    }
+
+    /// This shard.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The limits of a listener by its place in the configuration.
+    fn listener(&self, listener: u16) -> &ListenerLimits {
+        let listeners = &self.config.listeners;
+        // There is at least one, and `listener` comes from the same list.
+        &listeners[usize::from(listener).min(listeners.len() - 1)].limits
+    }
+
+    /// A connection has come home to `slot`.
+    pub fn open(&mut self, slot: u32, listener: u16, now: Now) {
+        let connection = Connection::new(listener, self.next_serial(), now.mono_ms);
+        self.clients.open(slot, connection);
+    }
+
+    /// Whether nothing more is to be read from the connection: it is closed when its output is sent.
+    pub fn is_closing(&self, slot: u32) -> bool {
+        self.clients
+            .connection(slot)
+            .is_none_or(|connection| connection.phase == Phase::Closing)
+    }
+
+    /// The next connection that has output to send or is to be closed.
+    pub fn next_dirty(&mut self) -> Option<u32> {
+        let slot = self.clients.dirty.pop()?;
+        if let Some(connection) = self.clients.connection_mut(slot) {
+            connection.dirty = false;
+        }
+        Some(slot)
+    }
+
+    /// Hands the output of a connection to the network; false if there is none.
+    pub fn take_output(&mut self, slot: u32, push: impl FnMut(Segment)) -> bool {
+        match self.clients.connection_mut(slot) {
+            Some(connection) if !connection.output.is_empty() => {
+                connection.output.take(push);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The network has written what it was given; `buffer`s come back by [`Self::recycle`]. Tells whether
+    /// more output waits.
+    pub fn output_sent(&mut self, slot: u32, now: Now) -> bool {
+        let Some(connection) = self.clients.connection_mut(slot) else {
+            return false;
+        };
+        connection.output.sent();
+        if let Phase::Connected(session) = connection.phase {
+            self.pump(session, now);
+        }
+        self.clients
+            .connection(slot)
+            .is_some_and(|connection| !connection.output.is_empty())
+    }
+
+    /// Takes a buffer back that [`Self::take_output`] gave.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.clients.buffers.take_back(buffer);
+    }
+
+    /// The slot is free: its connection is gone.
+    pub fn release(&mut self, slot: u32) {
+        self.clients.release(slot);
+    }
+
+    /// The connections that ended since the last call.
+    pub fn take_ended(&mut self) -> impl Iterator<Item = Ended> + '_ {
+        self.ended.drain(..)
+    }
+
+    /// The envelopes for the other shards.
+    pub fn mesh(&mut self) -> &mut Mesh {
+        &mut self.mesh
+    }
+
+    /// What this shard has counted.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sessions: self.clients.sessions.len() as u64,
+            retained_messages: self.retained.len() as u64,
+            retained_bytes: self.retained.bytes(),
+            ..self.clients.counters
+        }
+    }
+
+    /// Whether nothing is held but configuration: no session, connection, subscription, interest, timer of a
+    /// client or delivery.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+            && self.local.filter_count() == 0
+            && self.interest.is_empty()
+            && self.group_members.is_empty()
+            && self.group_replica.is_empty()
+            && self.retained_deliveries.is_empty()
+            && self.visibility.is_settled()
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+}

@@ -1,0 +1,506 @@
+//! PUBLISH (3.3): from the packet to everyone who wants the message.
+
+use crate::config::SharedStrategy;
+use crate::config::limits::Overlapping;
+use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion, QoS};
+use crate::mqtt::packet::PacketType;
+use crate::mqtt::packet::acknowledgement::Acknowledgement;
+use crate::mqtt::packet::publish::Publish;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::observability::counters::DropCause;
+use crate::routing::application_message::{ApplicationMessage, MessageView};
+use crate::routing::ids::SessionIndex;
+use crate::routing::interest_index::ShardBits;
+use crate::routing::local_index::Subscriber;
+use crate::routing::topic_hash::{TopicHash, shard_of};
+use crate::session::outbox::SubscriptionIdentifiers;
+
+use super::delivery::{Publication, Target};
+use super::envelope::{Envelope, SharedEnvelope};
+use super::receive::Violation;
+use super::{Broker, Now};
+
+/// A subscription that matches, when several do.
+pub(super) type Matched = Subscriber;
+
+/// Who published, as far as routing needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Publisher {
+    /// For No Local; none for the broker's own messages and other shards'.
+    pub(super) session: Option<SessionIndex>,
+    /// For shared groups that keep to one member.
+    pub(super) hash: u64,
+}
+
+impl Broker {
+    /// A PUBLISH of a client.
+    pub(super) fn publish(
+        &mut self,
+        slot: u32,
+        session: SessionIndex,
+        publish: &Publish<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        let counters = &mut self.clients.counters;
+        counters.publish_received += 1;
+        counters.publish_bytes_received += publish.payload.len() as u64;
+        let mut alias_topic = String::new();
+        let topic = self.resolve_alias(slot, publish, &mut alias_topic)?;
+        let version = self
+            .clients
+            .connection(slot)
+            .map_or(ProtocolVersion::V3_1_1, |c| c.version());
+        let fault = self.publish_fault(slot, topic, publish)?;
+        match (publish.qos, publish.packet_identifier) {
+            (QoS::ExactlyOnce, Some(identifier)) => {
+                self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)
+            }
+            (QoS::AtLeastOnce, Some(identifier)) => {
+                let reason_code = match fault {
+                    Some(reason_code) => reason_code,
+                    None => accepted(self.accept(session, publish, topic, now)),
+                };
+                let ack = Acknowledgement::new(identifier, reason_code);
+                self.clients
+                    .send(slot, |out| ack.encode(version, PacketType::PubAck, out));
+                Ok(())
+            }
+            _ => {
+                if fault.is_none() {
+                    self.accept(session, publish, topic, now);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// QoS 2: the message is routed when its PUBLISH is accepted, and never again until PUBREL (4.3.3,
+    /// method B).
+    #[allow(clippy::too_many_arguments)] // each is a part of one packet's handling
+    fn publish_exactly_once(
+        &mut self,
+        slot: u32,
+        index: SessionIndex,
+        publish: &Publish<'_>,
+        topic: &str,
+        fault: Option<ReasonCode>,
+        identifier: PacketIdentifier,
+        now: Now,
+    ) -> Result<(), Violation> {
+        let Some(connection) = self.clients.connection(slot) else {
+            return Ok(());
+        };
+        let version = connection.version();
+        let receive_maximum = self
+            .listener(connection.listener)
+            .capabilities
+            .receive_maximum;
+        let Some(session) = self.clients.session_mut(index) else {
+            return Ok(());
+        };
+        let inbound = &mut session.delivery_mut().inbound_qos2;
+        let reason_code = if inbound.contains(identifier) {
+            ReasonCode::Success
+        } else if let Some(reason_code) = fault {
+            reason_code
+        } else {
+            if version.is_v5() && inbound.len() >= usize::from(receive_maximum) {
+                // [MQTT-3.3.4-7]
+                return Err(Violation::new(
+                    ReasonCode::ReceiveMaximumExceeded,
+                    "more QoS 2 than Receive Maximum",
+                ));
+            }
+            inbound.insert(identifier);
+            accepted(self.accept(index, publish, topic, now))
+        };
+        let ack = Acknowledgement::new(identifier, reason_code);
+        self.clients
+            .send(slot, |out| ack.encode(version, PacketType::PubRec, out));
+        Ok(())
+    }
+
+    /// The Topic Name of a PUBLISH, by its Topic Alias if it has one (3.3.2.3.4).
+    fn resolve_alias<'a>(
+        &mut self,
+        slot: u32,
+        publish: &Publish<'a>,
+        resolved: &'a mut String,
+    ) -> Result<&'a str, Violation> {
+        let Some(alias) = publish.properties.topic_alias else {
+            return Ok(publish.topic_name);
+        };
+        let refuse = |reason_code| {
+            Violation::new(
+                reason_code,
+                "a Topic Alias that is not set or over the maximum",
+            )
+        };
+        let Some(connection) = self.clients.connection_mut(slot) else {
+            return Ok(publish.topic_name);
+        };
+        let listener = usize::from(connection.listener).min(self.config.listeners.len() - 1);
+        let maximum = self.config.listeners[listener]
+            .limits
+            .capabilities
+            .topic_alias_maximum;
+        let aliases = connection.inbound_aliases();
+        if publish.topic_name.is_empty() {
+            resolved.push_str(aliases.resolve(alias, maximum).map_err(refuse)?);
+            return Ok(resolved);
+        }
+        aliases
+            .set(alias, publish.topic_name, maximum)
+            .map_err(refuse)?;
+        Ok(publish.topic_name)
+    }
+
+    /// Why a PUBLISH is not accepted: with an acknowledgement where there is one, or else by ending the
+    /// connection.
+    fn publish_fault(
+        &self,
+        slot: u32,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Result<Option<ReasonCode>, Violation> {
+        let listener = self
+            .clients
+            .connection(slot)
+            .map_or(0, |connection| connection.listener);
+        let capabilities = &self.listener(listener).capabilities;
+        if publish.qos as u8 > capabilities.maximum_qos {
+            return Err(Violation::new(
+                ReasonCode::QoSNotSupported,
+                "QoS is over maximum_qos",
+            )); // [MQTT-3.2.2-11]
+        }
+        if publish.retain && !capabilities.retain_available {
+            // [MQTT-3.2.2-14]
+            return Err(Violation::new(
+                ReasonCode::RetainNotSupported,
+                "RETAIN without retain_available",
+            ));
+        }
+        if let Some(cause) = self.topic_fault(topic) {
+            // Choice: before 5.0 no acknowledgement can refuse, so the message is dropped and acknowledged.
+            return match topic.starts_with('$') {
+                true => Ok(Some(ReasonCode::NotAuthorized)),
+                false => Err(Violation::new(ReasonCode::TopicNameInvalid, cause)),
+            };
+        }
+        let declared_utf8 = publish.properties.payload_format_indicator == Some(true);
+        if declared_utf8
+            && self.config.message.validate_payload_format
+            && std::str::from_utf8(publish.payload).is_err()
+        {
+            return match publish.qos {
+                QoS::AtMostOnce => Err(Violation::new(
+                    ReasonCode::PayloadFormatInvalid,
+                    "the payload is not UTF-8",
+                )),
+                _ => Ok(Some(ReasonCode::PayloadFormatInvalid)),
+            };
+        }
+        Ok(None)
+    }
+
+    /// Routes an accepted PUBLISH; tells whether anyone gets it.
+    #[inline]
+    fn accept(
+        &mut self,
+        session: SessionIndex,
+        publish: &Publish<'_>,
+        topic: &str,
+        now: Now,
+    ) -> bool {
+        let mut scratch = std::mem::take(&mut self.properties);
+        let expiry_ms = publish
+            .properties
+            .message_expiry_interval_s
+            .map(|seconds| u64::from(seconds) * 1000);
+        let view = MessageView {
+            topic,
+            topic_hash: self.hasher.hash(topic),
+            forwarded_properties: publish.properties.forwarded(&mut scratch),
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at_ms: expiry_ms.map(|expiry_ms| now.mono_ms + expiry_ms),
+        };
+        let hash = match self.group_replica.is_empty() {
+            true => 0,
+            false => self.publisher_hash(session),
+        };
+        let publisher = Publisher {
+            session: Some(session),
+            hash,
+        };
+        let anyone = self.route(&mut Publication::new(view), publisher, now);
+        self.properties = scratch;
+        anyone
+    }
+
+    fn publisher_hash(&self, session: SessionIndex) -> u64 {
+        self.clients
+            .session(session)
+            .map_or(0, |session| self.hasher.hash(&session.client_identifier).0)
+    }
+
+    /// Brings a message to everyone who wants it, on every shard; tells whether anyone does.
+    pub(super) fn route(
+        &mut self,
+        publication: &mut Publication<'_>,
+        publisher: Publisher,
+        now: Now,
+    ) -> bool {
+        if publication.view.retain {
+            self.retain(publication, now);
+        }
+        let mut anyone = self.route_local(publication, publisher.session, now);
+        if !self.group_replica.is_empty() {
+            anyone |= self.route_shared(publication, publisher, now);
+        }
+        if self.shard_count > 1 {
+            let mut shards = ShardBits::default();
+            self.interest.matching(
+                publication.view.topic,
+                publication.view.topic_hash,
+                &mut shards,
+            );
+            for shard in shards.iter() {
+                self.mesh
+                    .stage(shard, Envelope::Publish(publication.share()));
+                anyone = true;
+            }
+        }
+        anyone
+    }
+
+    /// Delivers a message to the subscribers of this shard.
+    #[inline]
+    pub(super) fn route_local(
+        &mut self,
+        publication: &mut Publication<'_>,
+        publisher: Option<SessionIndex>,
+        now: Now,
+    ) -> bool {
+        self.found.clear();
+        self.local.matching(
+            publication.view.topic,
+            publication.view.topic_hash,
+            &mut self.found,
+        );
+        let anyone = match self.found.as_slice() {
+            [] => return false,
+            [filter] => {
+                let subscribers = self.local.subscribers(*filter);
+                publication.several = subscribers.len() > 1;
+                if publication.several {
+                    self.clients.prefab.reset();
+                }
+                for subscriber in subscribers {
+                    if subscriber.no_local() && publisher == Some(subscriber.session) {
+                        continue; // [MQTT-3.8.3-3]
+                    }
+                    let identifier = [subscriber.subscription_identifier];
+                    let target = target(
+                        subscriber,
+                        publication.view.retain,
+                        identifiers(&identifier),
+                    );
+                    self.clients.deliver(&target, publication, now.mono_ms);
+                }
+                true
+            }
+            _ => self.route_overlapping(publication, publisher, now),
+        };
+        if !self.clients.live_retained.is_empty() {
+            self.note_live_retained();
+        }
+        anyone
+    }
+
+    /// Delivers where several filters match: sessions that hold more than one of them get one copy with the
+    /// highest QoS and all Subscription Identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-3], or, as configured, one
+    /// for each.
+    fn route_overlapping(
+        &mut self,
+        publication: &mut Publication<'_>,
+        publisher: Option<SessionIndex>,
+        now: Now,
+    ) -> bool {
+        let mut matched = std::mem::take(&mut self.matched);
+        matched.clear();
+        for filter in &self.found {
+            matched.extend_from_slice(self.local.subscribers(*filter));
+        }
+        matched
+            .retain(|subscriber| !(subscriber.no_local() && publisher == Some(subscriber.session)));
+        publication.several = matched.len() > 1;
+        self.clients.prefab.reset();
+        if self.config.message.overlapping == Overlapping::Separate {
+            for subscriber in &matched {
+                let identifier = [subscriber.subscription_identifier];
+                let target = target(
+                    subscriber,
+                    publication.view.retain,
+                    identifiers(&identifier),
+                );
+                self.clients.deliver(&target, publication, now.mono_ms);
+            }
+        } else {
+            matched.sort_by_key(|subscriber| subscriber.session);
+            for same in matched.chunk_by(|one, other| one.session == other.session) {
+                let qos = same.iter().map(Subscriber::qos_bits).max().unwrap_or(0);
+                let as_published = same.iter().any(Subscriber::retain_as_published);
+                let ids: SubscriptionIdentifiers = same
+                    .iter()
+                    .map(|one| one.subscription_identifier)
+                    .filter(|id| *id != 0)
+                    .collect();
+                let target = Target {
+                    session: same[0].session,
+                    qos: QoS::from_bits(qos).unwrap_or(QoS::AtMostOnce),
+                    retain: as_published && publication.view.retain,
+                    subscription_identifiers: &ids,
+                    shared_group: None,
+                };
+                self.clients.deliver(&target, publication, now.mono_ms);
+            }
+        }
+        let anyone = !matched.is_empty();
+        self.matched = matched;
+        anyone
+    }
+
+    /// Sends a message to one member of each shared group that matches.
+    fn route_shared(
+        &mut self,
+        publication: &mut Publication<'_>,
+        publisher: Publisher,
+        now: Now,
+    ) -> bool {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        self.group_replica.matching(
+            publication.view.topic,
+            publication.view.topic_hash,
+            &mut found,
+        );
+        let strategy = self.config.shared_strategy;
+        let affinity = match strategy {
+            SharedStrategy::HashOfTopic => publication.view.topic_hash.0,
+            _ => publisher.hash,
+        };
+        let mut anyone = false;
+        for filter in &found {
+            for position in 0..self.group_replica.group_count(*filter) {
+                let picked = self
+                    .group_replica
+                    .pick_shard(*filter, position, strategy, affinity);
+                let Some((shard, name)) = picked else {
+                    continue;
+                };
+                let tried = ShardBits::default();
+                let shared = SharedEnvelope {
+                    message: publication.share(),
+                    name,
+                    affinity,
+                    tried,
+                };
+                anyone = true;
+                if shard == self.id {
+                    self.deliver_shared(shared, now);
+                } else {
+                    self.mesh.stage(shard, Envelope::Shared(Box::new(shared)));
+                }
+            }
+        }
+        self.found = found;
+        anyone
+    }
+
+    /// Hands a message with RETAIN to the shard that owns its topic's retained message.
+    fn retain(&mut self, publication: &mut Publication<'_>, now: Now) {
+        let owner = shard_of(publication.view.topic_hash, self.shard_count);
+        let message = publication.share();
+        if owner == self.id {
+            self.set_retained(message, now);
+        } else {
+            self.mesh.stage(owner, Envelope::Retain(message));
+        }
+    }
+
+    /// Sets or clears a retained message that this shard owns. An empty payload clears and is not kept
+    /// [MQTT-3.3.1-6] [MQTT-3.3.1-7].
+    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) {
+        if message.view().payload.is_empty() || message.is_expired(now.mono_ms) {
+            self.retained.clear(message.topic());
+            return;
+        }
+        if message.can_expire() {
+            self.arm_sweep(now);
+        }
+        if !self.retained.set(message, &self.config.retained) {
+            self.clients
+                .counters
+                .drop_messages(DropCause::RetainedLimit, 1);
+        }
+    }
+
+    /// Tells the deliveries of retained messages which topics have a newer live message.
+    fn note_live_retained(&mut self) {
+        let mut live = std::mem::take(&mut self.clients.live_retained);
+        for (session, topic) in live.drain(..) {
+            self.supersede_retained(session, topic);
+        }
+        self.clients.live_retained = live;
+    }
+
+    fn supersede_retained(&mut self, session: SessionIndex, topic: TopicHash) {
+        let Some(delivery) = self
+            .clients
+            .session(session)
+            .and_then(|session| session.delivery.as_ref())
+        else {
+            return;
+        };
+        for number in &delivery.retained_deliveries {
+            if let Some(retained) = self.retained_deliveries.get_mut(*number as usize) {
+                retained.supersede(topic);
+            }
+        }
+    }
+}
+
+/// PUBACK and PUBREC say when nobody was there, which 3.1.1 leaves out by itself.
+fn accepted(anyone: bool) -> ReasonCode {
+    match anyone {
+        true => ReasonCode::Success,
+        false => ReasonCode::NoMatchingSubscribers,
+    }
+}
+
+/// None, or the one.
+#[inline]
+fn identifiers(identifier: &[u32; 1]) -> &[u32] {
+    match identifier {
+        [0] => &[],
+        one => one,
+    }
+}
+
+#[inline]
+fn target<'a>(
+    subscriber: &Subscriber,
+    retain: bool,
+    subscription_identifiers: &'a [u32],
+) -> Target<'a> {
+    Target {
+        session: subscriber.session,
+        qos: QoS::from_bits(subscriber.qos_bits()).unwrap_or(QoS::AtMostOnce),
+        retain: retain && subscriber.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        subscription_identifiers,
+        shared_group: None,
+    }
+}

@@ -1,0 +1,178 @@
+//! Bytes of a connection: packet by packet, within a budget.
+
+use crate::config::limits::PENDING_SUBACKS_MAX;
+use crate::mqtt::data_types::Role;
+use crate::mqtt::error::DecodeError;
+use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::packet::{PINGRESP, Packet, PacketType};
+use crate::mqtt::reason_code::ReasonCode;
+
+use super::connection::Phase;
+use super::{Broker, Now};
+
+/// What a connection may still do in this turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// What the shard does next with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Read on.
+    Continue,
+    /// Keep the rest and come again in a later turn: the budget is used up, or the mesh is congested.
+    Pause,
+    /// Read nothing more.
+    Closing,
+}
+
+/// How far the received bytes were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that are done.
+    pub consumed: usize,
+    /// What next.
+    pub flow: Flow,
+}
+
+/// A fault of a client that ends its connection (4.13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub(super) reason_code: ReasonCode,
+    pub(super) cause: &'static str,
+}
+
+impl Violation {
+    pub(super) fn new(reason_code: ReasonCode, cause: &'static str) -> Self {
+        Self { reason_code, cause }
+    }
+}
+
+impl From<DecodeError> for Violation {
+    fn from(error: DecodeError) -> Self {
+        Self::new(error.reason_code(), error.cause())
+    }
+}
+
+impl Broker {
+    /// Takes the packets at the front of `bytes`, which a connection has received.
+    pub fn receive(&mut self, slot: u32, bytes: &[u8], budget: &mut Budget, now: Now) -> Progress {
+        let Some(connection) = self.clients.connection_mut(slot) else {
+            return Progress {
+                consumed: bytes.len(),
+                flow: Flow::Closing,
+            };
+        };
+        connection.last_packet_ms = now.mono_ms;
+        let packet_bytes_max = self.config.listeners
+            [usize::from(connection.listener).min(self.config.listeners.len() - 1)]
+        .limits
+        .packet_bytes_max as usize;
+        let mut consumed = 0;
+        loop {
+            if self.is_closing(slot) {
+                return Progress {
+                    consumed: bytes.len(),
+                    flow: Flow::Closing,
+                };
+            }
+            let frame = match frame(&bytes[consumed..], packet_bytes_max) {
+                Ok(Framing::Complete(frame)) => frame,
+                Ok(Framing::Incomplete { .. }) => {
+                    return Progress {
+                        consumed,
+                        flow: Flow::Continue,
+                    };
+                }
+                Err(error) => {
+                    self.refuse(slot, &bytes[consumed..], error.into(), now);
+                    continue;
+                }
+            };
+            if self.must_wait(frame.first_byte) || budget.bytes == 0 {
+                return Progress {
+                    consumed,
+                    flow: Flow::Pause,
+                };
+            }
+            budget.bytes = budget.bytes.saturating_sub(frame.packet_bytes);
+            self.clients.counters.packets_received += 1;
+            self.clients.counters.bytes_received += frame.packet_bytes as u64;
+            if let Err(violation) = self.packet(slot, &frame, now) {
+                self.refuse(slot, &bytes[consumed..], violation, now);
+            }
+            consumed += frame.packet_bytes;
+        }
+    }
+
+    /// Whether a packet must wait because the other shards do not keep up.
+    #[inline]
+    fn must_wait(&self, first_byte: u8) -> bool {
+        match PacketType::from_bits(first_byte >> 4) {
+            Some(PacketType::Publish) => self.mesh.is_congested(),
+            Some(PacketType::Subscribe | PacketType::Unsubscribe) => {
+                self.mesh.is_congested() || self.visibility.pending() >= PENDING_SUBACKS_MAX
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether connections that were paused may go on.
+    pub fn may_resume(&self) -> bool {
+        !self.mesh.is_congested() && self.visibility.pending() < PENDING_SUBACKS_MAX
+    }
+
+    /// Ends a connection because of a fault, in the way its state allows.
+    fn refuse(&mut self, slot: u32, bytes: &[u8], violation: Violation, now: Now) {
+        let Some(connection) = self.clients.connection(slot) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Fresh => self.refuse_connect(slot, bytes, violation),
+            _ => self.end(slot, violation.reason_code, violation.cause, now),
+        }
+    }
+
+    #[inline]
+    fn packet(&mut self, slot: u32, frame: &Frame<'_>, now: Now) -> Result<(), Violation> {
+        let Some(connection) = self.clients.connection(slot) else {
+            return Ok(());
+        };
+        let version = connection.version();
+        let Phase::Connected(session) = connection.phase else {
+            return self.first_packet(slot, frame, now);
+        };
+        match Packet::decode(frame, version, Role::Client)? {
+            Packet::Publish(publish) => self.publish(slot, session, &publish, now),
+            Packet::PubAck(ack) => self.puback(session, &ack, now),
+            Packet::PubRec(ack) => self.pubrec(slot, session, &ack, now),
+            Packet::PubRel(ack) => self.pubrel(slot, session, &ack),
+            Packet::PubComp(ack) => self.pubcomp(session, &ack, now),
+            Packet::PingReq => {
+                self.clients
+                    .send(slot, |out| out.extend_from_slice(&PINGRESP));
+                Ok(())
+            }
+            Packet::Subscribe(subscribe) => self.subscribe(slot, session, &subscribe, now),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, session, &unsubscribe),
+            Packet::Disconnect(disconnect) => self.disconnect(slot, session, &disconnect, now),
+            Packet::Auth(_) => Err(Violation::new(
+                ReasonCode::BadAuthenticationMethod,
+                "AUTH without an authentication method that is known",
+            )),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => Err(Violation::new(
+                ReasonCode::ProtocolError,
+                "a second CONNECT",
+            )),
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                Err(Violation::new(
+                    ReasonCode::ProtocolError,
+                    "a packet that only a Server sends",
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The end of a session, its Will, and what is pumped into its connection.
+
+use smallvec::SmallVec;
+
+use crate::routing::ids::SessionIndex;
+use crate::routing::local_index::FilterId;
+
+use super::delivery::Publication;
+use super::envelope::Change;
+use super::publish::Publisher;
+use super::{Broker, Now};
+
+impl Broker {
+    /// Sends what waits for a session: its outbox, then retained messages.
+    pub(super) fn pump(&mut self, index: SessionIndex, now: Now) {
+        let Some(delivery) = self
+            .clients
+            .session(index)
+            .and_then(|session| session.delivery.as_ref())
+        else {
+            return;
+        };
+        let retained: SmallVec<[u32; 2]> = delivery.retained_deliveries.clone();
+        self.clients.pump_outbox(index, now.mono_ms);
+        for number in retained {
+            self.pump_retained(number, now);
+        }
+    }
+
+    /// Publishes the Will of a session, if it has one, and forgets it [MQTT-3.1.2-10].
+    pub(super) fn publish_will(&mut self, index: SessionIndex, now: Now) {
+        let Some(session) = self.clients.session_mut(index) else {
+            return;
+        };
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        let hash = self.hasher.hash(&session.client_identifier).0;
+        let expires_at_ms = will
+            .message_expiry_interval_s
+            .map(|seconds| now.mono_ms + u64::from(seconds) * 1000);
+        let mut view = will.message.view();
+        view.expires_at_ms = expires_at_ms;
+        let publisher = Publisher {
+            session: Some(index),
+            hash,
+        };
+        self.route(&mut Publication::new(view), publisher, now);
+    }
+
+    /// Ends a session: its subscriptions, its queues, and its Will if that is still to come
+    /// [MQTT-3.1.3-9]. It has no connection.
+    pub(super) fn end_session(&mut self, index: SessionIndex, now: Now) {
+        self.publish_will(index, now);
+        let Some(session) = self.clients.session_mut(index) else {
+            return;
+        };
+        let subscriptions: SmallVec<[FilterId; 4]> = std::mem::take(&mut session.subscriptions);
+        let groups = session.shared.take();
+        let retained = session
+            .delivery
+            .as_mut()
+            .map(|delivery| std::mem::take(&mut delivery.retained_deliveries));
+        let mut changes = Vec::new();
+        for filter in subscriptions {
+            self.clients.counters.subscriptions -= 1;
+            self.remove_subscription(filter, index, &mut changes);
+        }
+        let mut names = Vec::new();
+        for group in groups.iter().flat_map(|groups| groups.iter()) {
+            self.clients.counters.subscriptions -= 1;
+            if let Some(name) = self.group_members.leave(*group, index) {
+                changes.push(Change::Group(self.group_change(&name)));
+                names.push((*group, name));
+            }
+        }
+        self.broadcast(changes);
+        for number in retained.into_iter().flatten() {
+            self.drop_retained(number);
+        }
+        let Some(mut session) = self.clients.remove_session(index) else {
+            return;
+        };
+        if let Some(delivery) = session.delivery.as_mut() {
+            self.hand_back_all(delivery, &names, now);
+        }
+    }
+}

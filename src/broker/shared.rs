@@ -1,0 +1,228 @@
+//! Shared subscriptions at work (4.8.2): delivery to one member, and what happens when members come and go.
+//!
+//! A message goes to a member who is ready; if this shard has none, to another shard that has connected
+//! members; then to a member who is full, then to one who is away. What a member had not acknowledged goes
+//! back to its group: QoS 1 when its connection ends and somebody else is there, or with its session; QoS 2
+//! that was sent stays with the member [MQTT-4.8.2-4] and ends with its session [MQTT-4.8.2-5].
+
+use std::sync::Arc;
+
+use crate::mqtt::data_types::QoS;
+use crate::observability::counters::DropCause;
+use crate::routing::ids::{SessionIndex, ShardId};
+use crate::routing::interest_index::ShardBits;
+use crate::routing::local_index::Subscriber;
+use crate::routing::shared_subscription::{GroupChange, GroupName, Readiness};
+use crate::session::Delivery;
+use crate::session::outbox::Queued;
+
+use super::delivery::{Publication, Target};
+use super::envelope::{Change, Envelope, SharedEnvelope};
+use super::{Broker, Now};
+
+impl Broker {
+    /// Delivers a message to one member of a group that this shard was picked for.
+    pub(super) fn deliver_shared(&mut self, mut shared: SharedEnvelope, now: Now) {
+        let strategy = self.config.shared_strategy;
+        let clients = &self.clients;
+        let group = self.group_members.find(&shared.name);
+        let picked = group.and_then(|group| {
+            let members = &mut self.group_members;
+            members
+                .pick(group, strategy, shared.affinity, |session| {
+                    clients.readiness(session)
+                })
+                .map(|(member, readiness)| (group, member, readiness))
+        });
+        if let Some((group, member, Readiness::Ready(_))) = picked {
+            self.deliver_to_member(group, &member, &shared, now);
+            return;
+        }
+        shared.tried.insert(self.id);
+        // Somebody who is there goes before somebody who is not; but a message that has been everywhere
+        // stays where anybody is.
+        let away = !matches!(picked, Some((_, _, Readiness::Full)));
+        if let Some(other) = self
+            .group_replica
+            .pick_other(&shared.name, &shared.tried, false)
+        {
+            self.forward(other, shared);
+            return;
+        }
+        if let Some((group, member, _)) = picked
+            && (!away || self.no_other_is_online(&shared))
+        {
+            self.deliver_to_member(group, &member, &shared, now);
+            return;
+        }
+        match self
+            .group_replica
+            .pick_other(&shared.name, &own(self.id), true)
+        {
+            // Shards that were tried had somebody who is full or away: the first of them keeps it.
+            Some(other)
+                if picked.is_none()
+                    && shared.tried.iter().count() <= usize::from(self.shard_count) =>
+            {
+                shared.tried.insert(other);
+                self.forward(other, shared);
+            }
+            _ => match picked {
+                Some((group, member, _)) => self.deliver_to_member(group, &member, &shared, now),
+                None => self.clients.counters.drop_messages(DropCause::NoMember, 1),
+            },
+        }
+    }
+
+    fn no_other_is_online(&mut self, shared: &SharedEnvelope) -> bool {
+        self.group_replica
+            .pick_other(&shared.name, &own(self.id), false)
+            .is_none()
+    }
+
+    fn forward(&mut self, other: ShardId, shared: SharedEnvelope) {
+        if other != self.id {
+            self.mesh.stage(other, Envelope::Shared(Box::new(shared)));
+        }
+    }
+
+    fn deliver_to_member(
+        &mut self,
+        group: u32,
+        member: &Subscriber,
+        shared: &SharedEnvelope,
+        now: Now,
+    ) {
+        let identifier = [member.subscription_identifier];
+        let retain = shared.message.view().retain && member.retain_as_published();
+        let target = Target {
+            session: member.session,
+            qos: QoS::from_bits(member.qos_bits()).unwrap_or(QoS::AtMostOnce),
+            retain,
+            subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
+            shared_group: Some(group),
+        };
+        self.clients
+            .deliver(&target, &mut Publication::of(&shared.message), now.mono_ms);
+    }
+
+    /// What this shard has to say about a group, which its own replica learns at once.
+    pub(super) fn group_change(&mut self, name: &Arc<GroupName>) -> GroupChange {
+        let members = self
+            .group_members
+            .find(name)
+            .map_or(&[][..], |group| self.group_members.members(group));
+        let online = members.iter().filter(|member| {
+            self.clients
+                .session(member.session)
+                .is_some_and(|session| session.connection.is_some())
+        });
+        let change = GroupChange {
+            name: Arc::clone(name),
+            online: u32::try_from(online.count()).unwrap_or(u32::MAX),
+            total: u32::try_from(members.len()).unwrap_or(u32::MAX),
+        };
+        self.group_replica.apply(&change, self.id);
+        change
+    }
+
+    /// A session's connection has come or gone: its groups' members who are there are counted anew.
+    pub(super) fn member_availability(&mut self, index: SessionIndex) {
+        let Some(groups) = self
+            .clients
+            .session(index)
+            .and_then(|session| session.shared.clone())
+        else {
+            return;
+        };
+        let names: Vec<_> = groups
+            .iter()
+            .filter_map(|group| self.group_members.name(*group).cloned())
+            .collect();
+        let changes = names
+            .iter()
+            .map(|name| Change::Group(self.group_change(name)))
+            .collect();
+        self.broadcast(changes);
+    }
+
+    /// Hands what a member had not acknowledged to others, if anybody is there.
+    pub(super) fn hand_back(&mut self, index: SessionIndex, now: Now) {
+        let Some(session) = self.clients.session(index) else {
+            return;
+        };
+        let Some(groups) = session.shared.clone() else {
+            return;
+        };
+        for group in groups.iter() {
+            let Some(name) = self.group_members.name(*group).cloned() else {
+                continue;
+            };
+            if self
+                .group_replica
+                .pick_other(&name, &ShardBits::default(), false)
+                .is_none()
+            {
+                continue;
+            }
+            let Some(delivery) = self
+                .clients
+                .session_mut(index)
+                .and_then(|session| session.delivery.as_mut())
+            else {
+                return;
+            };
+            let returned = take_shared(delivery, *group);
+            self.redistribute(&name, returned, now);
+        }
+        if let Some(session) = self.clients.session_mut(index) {
+            session.shrink();
+        }
+    }
+
+    /// The same for a session that has ended and left its groups.
+    pub(super) fn hand_back_all(
+        &mut self,
+        delivery: &mut Delivery,
+        groups: &[(u32, Arc<GroupName>)],
+        now: Now,
+    ) {
+        for (group, name) in groups {
+            let returned = take_shared(delivery, *group);
+            self.redistribute(name, returned, now);
+        }
+    }
+
+    fn redistribute(&mut self, name: &Arc<GroupName>, messages: Vec<Queued>, now: Now) {
+        for queued in messages {
+            let affinity = queued.message.topic_hash().0;
+            let tried = ShardBits::default();
+            let shared = SharedEnvelope {
+                message: queued.message,
+                name: Arc::clone(name),
+                affinity,
+                tried,
+            };
+            self.deliver_shared(shared, now);
+        }
+    }
+}
+
+/// What may go to another member: all that was not sent, and QoS 1 that was not acknowledged.
+fn take_shared(delivery: &mut Delivery, group: u32) -> Vec<Queued> {
+    let mut taken = delivery.in_flight.take_where(|entry| {
+        entry.queued.shared_group == Some(group) && entry.queued.qos == QoS::AtLeastOnce
+    });
+    taken.extend(
+        delivery
+            .outbox
+            .take_where(|queued| queued.shared_group == Some(group)),
+    );
+    taken
+}
+
+fn own(id: ShardId) -> ShardBits {
+    let mut bits = ShardBits::default();
+    bits.insert(id);
+    bits
+}

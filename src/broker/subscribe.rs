@@ -1,0 +1,369 @@
+//! SUBSCRIBE and UNSUBSCRIBE (3.8, 3.10), and telling the other shards.
+
+use smallvec::SmallVec;
+
+use crate::config::limits::Capabilities;
+use crate::mqtt::data_types::{ProtocolVersion, QoS};
+use crate::mqtt::packet::suback::{SubAck, UnsubAck};
+use crate::mqtt::packet::subscribe::{RetainHandling, Subscribe, SubscriptionOptions};
+use crate::mqtt::packet::unsubscribe::Unsubscribe;
+use crate::mqtt::properties::Properties;
+use crate::mqtt::reason_code::ReasonCode;
+use crate::mqtt::topic_filter::{TopicFilter, has_wildcards};
+use crate::mqtt::topic_name::level_count;
+use crate::routing::ids::{SessionIndex, ShardId};
+use crate::routing::interest_index::{Interest, InterestChange};
+use crate::routing::local_index::{FilterId, Subscriber};
+use crate::routing::shared_subscription::GroupName;
+
+use super::envelope::{Change, Envelope};
+use super::receive::Violation;
+use super::visibility::{PendingSuback, WantsRetained};
+use super::{Broker, Now};
+
+/// What one SUBSCRIBE changes.
+#[derive(Default)]
+struct Changes {
+    changes: Vec<Change>,
+    retained: SmallVec<[WantsRetained; 1]>,
+    system_topics: bool,
+}
+
+impl Broker {
+    /// SUBSCRIBE: the subscriptions are made now; SUBACK follows when every shard knows them.
+    pub(super) fn subscribe(
+        &mut self,
+        slot: u32,
+        session: SessionIndex,
+        subscribe: &Subscribe<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        let Some(connection) = self.clients.connection(slot) else {
+            return Ok(());
+        };
+        let (listener, serial, version) =
+            (connection.listener, connection.serial, connection.version());
+        let capabilities = self.listener(listener).capabilities.clone();
+        let identifier = subscribe.properties.subscription_identifier;
+        if identifier.is_some() && !capabilities.subscription_identifiers_available {
+            return Err(Violation::new(
+                ReasonCode::SubscriptionIdentifiersNotSupported,
+                "a Subscription Identifier without subscription_identifiers_available",
+            ));
+        }
+        let mut all = Changes::default();
+        let mut reason_codes = Vec::new();
+        for (text, options) in subscribe.filters() {
+            let granted = QoS::from_bits(capabilities.maximum_qos.min(options.qos as u8));
+            let options = SubscriptionOptions {
+                qos: granted.unwrap_or(QoS::AtMostOnce),
+                ..options
+            };
+            let filter = match self.check_filter(session, text, options, &capabilities, version) {
+                Ok(filter) => filter,
+                Err(FilterRefusal::Code(reason_code)) => {
+                    reason_codes.push(reason_code);
+                    continue;
+                }
+                Err(FilterRefusal::Violation(violation)) => return Err(violation),
+            };
+            let subscriber = Subscriber::new(session, options, identifier.unwrap_or(0));
+            self.add_subscription(&filter, subscriber, options, &mut all);
+            reason_codes.push(match options.qos {
+                QoS::AtMostOnce => ReasonCode::Success,
+                QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+                QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+            });
+        }
+        self.broadcast(all.changes);
+        if all.system_topics {
+            self.want_system_topics(now);
+        }
+        self.visibility.wait(PendingSuback {
+            sequence: self.visibility.issued(),
+            slot,
+            serial,
+            packet_identifier: subscribe.packet_identifier,
+            reason_codes,
+            retained: all.retained,
+        });
+        self.release_subacks(now);
+        Ok(())
+    }
+
+    fn check_filter<'a>(
+        &self,
+        session: SessionIndex,
+        text: &'a str,
+        options: SubscriptionOptions,
+        capabilities: &Capabilities,
+        version: ProtocolVersion,
+    ) -> Result<TopicFilter<'a>, FilterRefusal> {
+        let refuse = |reason_code| Err(FilterRefusal::Code(reason_code));
+        let limits = &self.config.message;
+        let filter = match TopicFilter::parse(text) {
+            Ok(filter) => filter,
+            // Before 5.0 there is nothing but failure to say, or to end the connection [MQTT-3.8.3-1].
+            Err(_) if !version.is_v5() => {
+                let cause = "a Topic Filter is not valid";
+                return Err(FilterRefusal::Violation(Violation::new(
+                    ReasonCode::TopicFilterInvalid,
+                    cause,
+                )));
+            }
+            Err(_) => return refuse(ReasonCode::TopicFilterInvalid),
+        };
+        if text.len() > usize::from(limits.topic_bytes_max)
+            || level_count(filter.filter) > usize::from(limits.topic_levels_max)
+        {
+            return refuse(ReasonCode::TopicFilterInvalid);
+        }
+        if filter.share_name.is_some() && options.no_local {
+            // [MQTT-3.8.3-4]
+            let cause = "No Local on a Shared Subscription";
+            return Err(FilterRefusal::Violation(Violation::new(
+                ReasonCode::ProtocolError,
+                cause,
+            )));
+        }
+        if filter.share_name.is_some() && !capabilities.shared_subscription_available {
+            return refuse(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        if has_wildcards(filter.filter) && !capabilities.wildcard_subscription_available {
+            return refuse(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        let held = self
+            .clients
+            .session(session)
+            .map_or(0, crate::session::Session::subscription_count);
+        match held >= self.config.session.subscriptions_max as usize {
+            true => refuse(ReasonCode::QuotaExceeded),
+            false => Ok(filter),
+        }
+    }
+
+    fn add_subscription(
+        &mut self,
+        filter: &TopicFilter<'_>,
+        subscriber: Subscriber,
+        options: SubscriptionOptions,
+        all: &mut Changes,
+    ) {
+        all.system_topics |= filter.filter.starts_with("$SYS");
+        if let Some(share_name) = filter.share_name {
+            let name = GroupName {
+                share_name: share_name.into(),
+                filter: filter.filter.into(),
+            };
+            let (group, is_new) = self.group_members.join(name, subscriber);
+            if is_new {
+                self.clients.counters.subscriptions += 1;
+                if let Some(session) = self.clients.session_mut(subscriber.session) {
+                    session.shared.get_or_insert_default().push(group);
+                }
+                if let Some(name) = self.group_members.name(group).cloned() {
+                    all.changes.push(Change::Group(self.group_change(&name)));
+                }
+            }
+            return;
+        }
+        let outcome = self.local.subscribe(filter.filter, subscriber);
+        if !outcome.replaced {
+            self.clients.counters.subscriptions += 1;
+            if let Some(session) = self.clients.session_mut(subscriber.session) {
+                session.subscriptions.push(outcome.filter);
+            }
+        }
+        if outcome.first_on_shard {
+            all.changes.push(Change::Interest(InterestChange {
+                interest: self.interest_in(filter.filter),
+                add: true,
+            }));
+        }
+        let wanted = match options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => !outcome.replaced, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,
+        };
+        if wanted {
+            all.retained.push(WantsRetained {
+                filter: filter.filter.into(),
+                subscriber,
+            });
+        }
+    }
+
+    fn interest_in(&self, filter: &str) -> Interest {
+        match has_wildcards(filter) {
+            true => Interest::Wildcard(filter.into()),
+            false => Interest::Exact(self.hasher.hash(filter)),
+        }
+    }
+
+    /// Tells all the other shards of changes.
+    pub(super) fn broadcast(&mut self, changes: Vec<Change>) {
+        if changes.is_empty() || self.shard_count == 1 {
+            return;
+        }
+        let changes: std::sync::Arc<[Change]> = changes.into();
+        let sequence = self.visibility.issue();
+        for other in self.mesh.others() {
+            let changes = std::sync::Arc::clone(&changes);
+            self.mesh
+                .stage(other, Envelope::Changes { sequence, changes });
+        }
+    }
+
+    /// Another shard has changed what it wants.
+    pub(super) fn apply_changes(&mut self, from: ShardId, sequence: u64, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Interest(change) => self.interest.apply(change, from),
+                Change::Group(change) => self.group_replica.apply(change, from),
+            }
+        }
+        self.mesh.confirm(from, sequence);
+    }
+
+    /// Sends the SUBACKs whose subscriptions every shard knows, and what is retained for them: it is asked
+    /// for only now, so that nothing falls between retained and live.
+    pub(super) fn release_subacks(&mut self, now: Now) {
+        while let Some(suback) = self.visibility.next_visible() {
+            let connection = self.clients.connection(suback.slot);
+            let Some(connection) =
+                connection.filter(|connection| connection.serial == suback.serial)
+            else {
+                continue;
+            };
+            let version = connection.version();
+            let Some(session) = self.clients.session_of(suback.slot) else {
+                continue;
+            };
+            let packet = SubAck {
+                packet_identifier: suback.packet_identifier,
+                reason_codes: suback.reason_codes,
+                properties: Properties::default(),
+            };
+            self.clients
+                .send(suback.slot, |out| packet.encode(version, out));
+            for wanted in suback.retained {
+                self.deliver_retained(session, wanted, now);
+            }
+        }
+    }
+
+    /// UNSUBSCRIBE: nothing new arrives after UNSUBACK, since the subscription is gone from this shard's
+    /// index at once; what is in flight is completed [MQTT-3.10.4-3].
+    pub(super) fn unsubscribe(
+        &mut self,
+        slot: u32,
+        session: SessionIndex,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Result<(), Violation> {
+        let Some(connection) = self.clients.connection(slot) else {
+            return Ok(());
+        };
+        let version = connection.version();
+        let mut changes = Vec::new();
+        let mut reason_codes = Vec::new();
+        for text in unsubscribe.filters() {
+            let reason_code = match TopicFilter::parse(text) {
+                Err(_) if !version.is_v5() => {
+                    let cause = "a Topic Filter is not valid";
+                    return Err(Violation::new(ReasonCode::TopicFilterInvalid, cause));
+                }
+                Err(_) => ReasonCode::TopicFilterInvalid,
+                Ok(filter) => match self.remove_one(session, &filter, &mut changes) {
+                    true => ReasonCode::Success,
+                    false => ReasonCode::NoSubscriptionExisted,
+                },
+            };
+            reason_codes.push(reason_code);
+        }
+        self.broadcast(changes);
+        let packet = UnsubAck {
+            packet_identifier: unsubscribe.packet_identifier,
+            reason_codes,
+            properties: Properties::default(),
+        };
+        self.clients.send(slot, |out| packet.encode(version, out));
+        Ok(())
+    }
+
+    fn remove_one(
+        &mut self,
+        session: SessionIndex,
+        filter: &TopicFilter<'_>,
+        changes: &mut Vec<Change>,
+    ) -> bool {
+        if let Some(share_name) = filter.share_name {
+            let name = GroupName {
+                share_name: share_name.into(),
+                filter: filter.filter.into(),
+            };
+            let Some(group) = self.group_members.find(&name) else {
+                return false;
+            };
+            let Some(name) = self.group_members.leave(group, session) else {
+                return false;
+            };
+            if let Some(session) = self.clients.session_mut(session)
+                && let Some(groups) = session.shared.as_mut()
+            {
+                groups.retain(|other| *other != group);
+                if groups.is_empty() {
+                    session.shared = None;
+                }
+            }
+            changes.push(Change::Group(self.group_change(&name)));
+            self.clients.counters.subscriptions -= 1;
+            return true;
+        }
+        let Some(found) = self.local.find(filter.filter) else {
+            return false;
+        };
+        if self.local.subscription(found, session).is_none() {
+            return false;
+        }
+        self.cancel_retained(session, filter.filter);
+        self.remove_subscription(found, session, changes);
+        if let Some(session) = self.clients.session_mut(session)
+            && let Some(position) = session
+                .subscriptions
+                .iter()
+                .rposition(|other| *other == found)
+        {
+            session.subscriptions.swap_remove(position);
+        }
+        self.clients.counters.subscriptions -= 1;
+        true
+    }
+
+    /// Removes a subscription from the index, and the interest if it was the last.
+    pub(super) fn remove_subscription(
+        &mut self,
+        filter: FilterId,
+        session: SessionIndex,
+        changes: &mut Vec<Change>,
+    ) {
+        let interest = match self.shard_count {
+            1 => None,
+            _ => Some(self.interest_in(self.local.filter(filter))),
+        };
+        if let Some(outcome) = self.local.remove(filter, session)
+            && outcome.last_on_shard
+            && let Some(interest) = interest
+        {
+            changes.push(Change::Interest(InterestChange {
+                interest,
+                add: false,
+            }));
+        }
+    }
+}
+
+/// Why a Topic Filter is not taken: with a code in SUBACK, or by ending the connection.
+enum FilterRefusal {
+    Code(ReasonCode),
+    Violation(Violation),
+}

@@ -1,0 +1,177 @@
+//! Listening sockets: TCP with SO_REUSEPORT, one for each shard, and Unix sockets that all shards share.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::config::address::ListenAddress;
+use crate::config::resolved::UnixOptions;
+
+/// Why a listener cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is in use, not of this machine, or not allowed.
+    #[error("cannot listen on {address}: {source}; {remedy}")]
+    Bind {
+        /// Where.
+        address: ListenAddress,
+        /// What the kernel said.
+        source: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A Unix socket's owner or group does not exist.
+    #[error("cannot listen on unix:{path}: there is no {kind} \"{name}\"")]
+    Owner {
+        /// The socket.
+        path: PathBuf,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The sockets of one listener, one for each shard, all at the same address.
+#[derive(Debug)]
+pub struct BoundListener {
+    /// The address, with the port that the kernel chose.
+    pub address: ListenAddress,
+    /// In the order of the shards.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// Listens on `address` with `count` sockets.
+///
+/// # Errors
+/// With address and remedy.
+pub fn bind(
+    address: &ListenAddress,
+    unix: &UnixOptions,
+    count: usize,
+    backlog: u32,
+) -> Result<BoundListener, ListenError> {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    let at = |source: io::Error| ListenError::Bind {
+        address: address.clone(),
+        remedy: remedy(&source),
+        source,
+    };
+    match address {
+        ListenAddress::Tcp(tcp) => {
+            let first = bind_tcp(*tcp, backlog).map_err(at)?;
+            let actual = first.local_addr().map_err(at)?.as_socket().unwrap_or(*tcp);
+            let mut sockets = vec![OwnedFd::from(first)];
+            for _ in 1..count {
+                sockets.push(bind_tcp(actual, backlog).map_err(at)?.into());
+            }
+            Ok(BoundListener {
+                address: ListenAddress::Tcp(actual),
+                sockets,
+            })
+        }
+        ListenAddress::Unix(path) => {
+            let socket = bind_unix(path, backlog).map_err(at)?;
+            apply_owner(path, unix)?;
+            let mode = unix.mode.unwrap_or(0o660);
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(at)?;
+            let mut sockets = Vec::with_capacity(count);
+            for _ in 0..count {
+                sockets.push(socket.as_fd().try_clone_to_owned().map_err(at)?);
+            }
+            Ok(BoundListener {
+                address: address.clone(),
+                sockets,
+            })
+        }
+    }
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "stop the other program or choose another port",
+        io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
+        io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 on or a directory that may be written"
+        }
+        io::ErrorKind::NotFound => "create the directory first",
+        _ => "check the address",
+    }
+}
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}
+
+/// A socket file that nobody answers on is left over from an earlier run and is removed.
+fn bind_unix(path: &Path, backlog: i32) -> io::Result<UnixListener> {
+    if let Ok(metadata) = std::fs::symlink_metadata(path)
+        && metadata.file_type().is_socket()
+    {
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(_) => std::fs::remove_file(path)?,
+        }
+    }
+    let listener = UnixListener::bind(path)?;
+    SockRef::from(&listener).listen(backlog)?;
+    Ok(listener)
+}
+
+fn apply_owner(path: &Path, unix: &UnixOptions) -> Result<(), ListenError> {
+    if unix.owner.is_none() && unix.group.is_none() {
+        return Ok(());
+    }
+    let number = |name: &Option<String>, kind, file| -> Result<Option<u32>, ListenError> {
+        let Some(name) = name else { return Ok(None) };
+        let unknown = || ListenError::Owner {
+            path: path.into(),
+            kind,
+            name: name.clone(),
+        };
+        name.parse()
+            .ok()
+            .or_else(|| number_in(file, name))
+            .map(Some)
+            .ok_or_else(unknown)
+    };
+    let owner = number(&unix.owner, "user", "/etc/passwd")?;
+    let group = number(&unix.group, "group", "/etc/group")?;
+    std::os::unix::fs::chown(path, owner, group).map_err(|source| ListenError::Bind {
+        address: ListenAddress::Unix(path.into()),
+        source,
+        remedy: "run as root or as a member of that group",
+    })
+}
+
+/// The number of a user or group in the local database, `name:x:NUMBER:...`.
+fn number_in(file: &str, name: &str) -> Option<u32> {
+    let database = std::fs::read_to_string(file).ok()?;
+    let line = database
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+/// Makes small packets leave at once: the broker does its own batching.
+pub fn set_nodelay(socket: impl AsFd) {
+    // A Unix socket has no such option, and a socket that is already gone says so at its first receive.
+    let _ = SockRef::from(&socket).set_tcp_nodelay(true);
+}

@@ -1,0 +1,39 @@
+//! Who is at the other end of a connection.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+/// The address of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// Address and port.
+    Tcp(SocketAddr),
+    /// A program on this machine.
+    Unix,
+    /// The connection was gone before it could be asked.
+    Unknown,
+}
+
+impl PeerAddress {
+    /// The peer of a connected socket.
+    pub fn of(socket: impl AsFd) -> Self {
+        match socket2::SockRef::from(&socket).peer_addr() {
+            Ok(address) => match address.as_socket() {
+                Some(address) => Self::Tcp(address),
+                None => Self::Unix,
+            },
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
