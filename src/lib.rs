@@ -6,3 +6,5 @@ pub mod net;
 pub mod observability;
 pub mod routing;
 pub mod session;
+pub mod shard;
+pub mod runtime;

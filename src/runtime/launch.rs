@@ -1,0 +1,177 @@
+//! Starts the listeners and the shards, waits for a signal, and ends them in order.
+//!
+//! Called by `main` with a resolved configuration. Each shard runs on a glommio executor of its own, pinned
+//! to one CPU; this thread only waits for signals.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use crate::config::Config;
+use crate::net::listener::{self, BoundListener, ListenError};
+use crate::routing::ids::ShardId;
+use crate::routing::topic_hash::TopicHasher;
+use crate::shard::mesh::{self, Message, Peer};
+use crate::shard::{ListenerGate, ListenerSocket, Setup, Shard};
+
+/// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
+const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
+/// How long glommio's tasks may keep the core.
+const PREEMPT: Duration = Duration::from_millis(1);
+
+/// Why the broker cannot start or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A listener cannot listen.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// The kernel refuses what a shard needs.
+    #[error("shard {shard}: {cause}")]
+    Shard {
+        /// Which.
+        shard: u16,
+        /// What the kernel said.
+        cause: String,
+    },
+    /// Descriptors for the doorbells.
+    #[error("cannot connect the shards: {0}; raise LimitNOFILE (ulimit -n)")]
+    Mesh(std::io::Error),
+}
+
+type Executor = ExecutorJoinHandle<Result<(), String>>;
+
+/// A broker that accepts connections.
+pub struct Running {
+    executors: Vec<Executor>,
+    peers: Vec<Peer>,
+    /// The listeners with their actual addresses, in the order of the configuration.
+    pub listeners: Vec<BoundListener>,
+}
+
+/// Starts the broker: one shard for each of `cpus`, which may name a CPU more than once.
+///
+/// # Errors
+/// What could not be started; nothing is left running.
+pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchError> {
+    let mut listeners = Vec::new();
+    for listener in &config.listeners {
+        let backlog = config.network.listen_backlog;
+        listeners.push(listener::bind(&listener.address, &listener.unix, cpus.len(), backlog)?);
+    }
+    // There are at most `SHARDS_MAX`.
+    let shard_count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
+    let inbox_batches_max = config.network.inbox_batches_max as usize;
+    let (peers, inboxes) = mesh::connect(shard_count, inbox_batches_max).map_err(LaunchError::Mesh)?;
+    let gates: Vec<_> =
+        config.listeners.iter().map(|listener| ListenerGate::new(listener.limits.connections_max)).collect();
+    let hasher = TopicHasher::new(random_key());
+    let started = (Instant::now(), unix_s());
+    let (ready, all_ready) = mpsc::channel();
+    let mut executors = Vec::new();
+    for ((id, cpu), inbox) in (0..shard_count).zip(cpus).zip(inboxes) {
+        let sockets = listeners.iter_mut().zip(&gates).filter_map(|(listener, gate)| {
+            listener.sockets.pop().map(|socket| ListenerSocket { socket, gate: Arc::clone(gate) })
+        });
+        let setup = Setup {
+            id: ShardId(id),
+            config: Arc::clone(config),
+            hasher: hasher.clone(),
+            listeners: sockets.collect(),
+            inbox,
+            peers: peers.clone(),
+            started,
+        };
+        executors.push(spawn(setup, *cpu, ready.clone())?);
+    }
+    drop(ready);
+    let running = Running { executors, peers, listeners };
+    for _ in 0..shard_count {
+        if let Ok((shard, Err(cause))) = all_ready.recv() {
+            running.drain();
+            return Err(LaunchError::Shard { shard, cause });
+        }
+    }
+    Ok(running)
+}
+
+type Ready = mpsc::Sender<(u16, Result<(), String>)>;
+
+fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError> {
+    let shard = setup.id.0;
+    let failed = |error: &dyn std::fmt::Display| LaunchError::Shard { shard, cause: error.to_string() };
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("shard-{shard}"))
+        .io_memory(GLOMMIO_MEMORY_BYTES)
+        .preempt_timer(PREEMPT)
+        .spawn(move || async move {
+            let mut running = match Shard::new(setup) {
+                Ok(running) => running,
+                Err(error) => {
+                    let cause = error.to_string();
+                    // The receiver waits for every shard.
+                    let _ = ready.send((shard, Err(cause.clone())));
+                    return Err(cause);
+                }
+            };
+            let _ = ready.send((shard, Ok(())));
+            drop(ready);
+            running.run().map_err(|error| format!("the ring failed: {error}"))
+        })
+        .map_err(|error| failed(&error))
+}
+
+impl Running {
+    /// Asks every shard to stop accepting, to tell its clients, and to end.
+    pub fn drain(&self) {
+        for peer in &self.peers {
+            let mut message = Message::Drain;
+            // A full inbox is emptied within a turn.
+            for _ in 0..1000 {
+                match peer.send(message) {
+                    Ok(()) => break,
+                    Err(back) => message = back,
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    /// Waits until every shard has ended.
+    ///
+    /// # Errors
+    /// The first that failed, and why.
+    pub fn join(self) -> Result<(), LaunchError> {
+        let mut result = Ok(());
+        for (shard, executor) in (0u16..).zip(self.executors) {
+            let ended = match executor.join() {
+                Ok(ended) => ended,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(cause) = ended
+                && result.is_ok()
+            {
+                result = Err(LaunchError::Shard { shard, cause });
+            }
+        }
+        result
+    }
+}
+
+/// Prints the start-up block; a closed standard output does not matter.
+pub fn print_block(block: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(block.as_bytes()).and_then(|()| out.flush());
+}
+
+/// A key that no client can know: the hasher's own random seed of this process.
+fn random_key() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,161 @@
+//! The inboxes of the shards and the doorbells that wake them.
+//!
+//! One bounded channel per shard carries whole batches; a busy shard is never rung. A shard that is about to
+//! sleep sets its flag, looks at its inbox again, and only then sleeps; a sender puts its batch in and then
+//! looks at the flag. So one of the two always sees the other.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::broker::envelope::Batch;
+
+use super::connection::Handover;
+
+/// What comes into an inbox.
+#[derive(Debug)]
+pub enum Message {
+    /// Envelopes of another shard.
+    Batch(Batch),
+    /// A connection whose home is here.
+    Adopt(Box<Handover>),
+    /// Stop accepting, tell the clients, and end when they are gone.
+    Drain,
+}
+
+/// Wakes a shard that sleeps in its ring.
+#[derive(Debug)]
+pub struct Doorbell {
+    eventfd: OwnedFd,
+    sleeping: AtomicBool,
+}
+
+impl Doorbell {
+    fn new() -> io::Result<Self> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Self { eventfd, sleeping: AtomicBool::new(false) })
+    }
+
+    /// What the shard's ring reads.
+    pub fn eventfd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+
+    /// The shard is about to sleep; it must look at its inbox once more.
+    pub fn set_sleeping(&self) {
+        self.sleeping.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The shard is awake.
+    pub fn set_awake(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+
+    /// Wakes the shard if it sleeps.
+    fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
+            // Fails only when the counter is full, and then the shard is being woken already.
+            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// The way to a shard.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    sender: Sender<Message>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl Peer {
+    /// Puts a message into the inbox and wakes the shard if it sleeps.
+    ///
+    /// # Errors
+    /// Gives the message back if the inbox is full or its shard has ended.
+    pub fn send(&self, message: Message) -> Result<(), Message> {
+        match self.sender.try_send(message) {
+            Ok(()) => {
+                self.doorbell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Err(message),
+        }
+    }
+}
+
+/// A shard's own end.
+#[derive(Debug)]
+pub struct Inbox {
+    receiver: Receiver<Message>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl Inbox {
+    /// The next message.
+    pub fn next(&self) -> Option<Message> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.receiver.is_empty()
+    }
+
+    /// The shard's doorbell.
+    pub fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
+    }
+}
+
+/// Makes the inboxes of `count` shards, of `inbox_batches_max` messages each, and the ways to them.
+///
+/// # Errors
+/// If the kernel has no descriptors left for the doorbells.
+pub fn connect(count: u16, inbox_batches_max: usize) -> io::Result<(Vec<Peer>, Vec<Inbox>)> {
+    let mut peers = Vec::new();
+    let mut inboxes = Vec::new();
+    for _ in 0..count {
+        let (sender, receiver) = crossbeam_channel::bounded(inbox_batches_max);
+        let doorbell = Arc::new(Doorbell::new()?);
+        peers.push(Peer { sender, doorbell: Arc::clone(&doorbell) });
+        inboxes.push(Inbox { receiver, doorbell });
+    }
+    Ok((peers, inboxes))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_inbox_gives_the_message_back() {
+        let (peers, inboxes) = connect(1, 1).unwrap();
+        assert!(peers[0].send(Message::Drain).is_ok());
+        assert!(peers[0].send(Message::Drain).is_err());
+        assert!(inboxes[0].next().is_some());
+        assert!(peers[0].send(Message::Drain).is_ok());
+    }
+
+    #[test]
+    fn only_a_sleeping_shard_is_rung() {
+        let (peers, inboxes) = connect(1, 8).unwrap();
+        let rung = || {
+            let eventfd = inboxes[0].doorbell().eventfd();
+            let mut poll = [rustix::event::PollFd::new(&eventfd, rustix::event::PollFlags::IN)];
+            let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+            rustix::event::poll(&mut poll, Some(&now)).unwrap() > 0
+        };
+        peers[0].send(Message::Drain).unwrap();
+        assert!(!rung());
+        inboxes[0].doorbell().set_sleeping();
+        peers[0].send(Message::Drain).unwrap();
+        assert!(rung());
+    }
+}

@@ -1,0 +1,16 @@
+//! One core: a ring, a broker, and the turn that moves bytes between them.
+//!
+//! Called by `runtime`, which starts one shard per core on its own pinned executor. Everything happens in
+//! [`Shard::turn`]: one enter of the ring, its completions, the inbox, the timers, then all output at once.
+//! As long as glommio owes nothing, the shard sleeps in its own ring and never yields.
+//!
+//! Not here: what packets mean (`broker`), system calls (`net`).
+
+mod connection;
+pub mod mesh;
+mod output;
+mod receive;
+mod turn;
+
+pub use connection::ListenerGate;
+pub use turn::{ListenerSocket, Setup, Shard};

@@ -1,0 +1,232 @@
+//! Received bytes: to the broker in place, with what is incomplete carried over to the next receive.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use crate::broker::{Budget, Flow, Now, Placement, placement};
+use crate::config::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BUFFERS_MAX};
+use crate::mqtt::frame::{Framing, frame};
+use crate::net::ring::{Buffer, Token};
+
+use super::Shard;
+use super::connection::State;
+
+impl Shard {
+    pub(super) fn received(&mut self, token: Token, result: io::Result<Option<Buffer>>, more: bool, now: Now) {
+        let Some(connection) = self.connection(token) else {
+            if let Ok(Some(buffer)) = result {
+                self.ring.recycle(buffer);
+            }
+            return;
+        };
+        connection.receiving = more;
+        let state = connection.state;
+        match result {
+            Ok(Some(buffer)) => match state {
+                State::Connecting => self.received_connecting(token, buffer, now),
+                State::Home => self.received_home(token, buffer, now),
+                State::Paused => {
+                    connection_bytes(self, token, &buffer);
+                    self.ring.recycle(buffer);
+                }
+                State::Lingering => {
+                    self.ring.recycle(buffer);
+                    if !more {
+                        self.arm_receive(token);
+                    }
+                }
+                State::Finishing => {
+                    self.ring.recycle(buffer);
+                    self.close_if_idle(token);
+                }
+            },
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && state != State::Finishing => {
+                // The pool was empty for a moment; the kernel keeps the bytes.
+                match state {
+                    State::Connecting => self.receive_connecting(token),
+                    State::Paused => {}
+                    _ => self.arm_receive(token),
+                }
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => match state {
+                State::Home => self.arm_receive(token),
+                State::Finishing => self.close_if_idle(token),
+                _ => {}
+            },
+            Ok(None) => self.lost(token, "the client closed the connection", now),
+            Err(_) => self.lost(token, "the connection was reset", now),
+        }
+    }
+
+    /// The network has ended a connection.
+    fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
+        let Some(connection) = self.connection(token) else { return };
+        if matches!(connection.state, State::Home | State::Paused) {
+            self.broker.network_closed(token.slot, cause, now);
+        }
+        self.finish(token);
+    }
+
+    fn received_connecting(&mut self, token: Token, buffer: Buffer, now: Now) {
+        connection_bytes(self, token, &buffer);
+        self.ring.recycle(buffer);
+        let shard_count = self.shard_count();
+        let Some(connection) = self.connections.get(token.slot as usize).and_then(Option::as_deref) else { return };
+        let limits = &self.config.listeners[usize::from(connection.listener)].limits;
+        let packet_bytes_max = limits.packet_bytes_max as usize;
+        match placement(&connection.carry, packet_bytes_max, self.id, shard_count, &self.hasher) {
+            Placement::NeedMore => self.receive_connecting(token),
+            Placement::Home(home) if home == self.id => self.begin(token, now),
+            Placement::Home(home) => self.hand_over(token, home),
+        }
+    }
+
+    fn receive_connecting(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        connection.receiving = true;
+        self.ring.receive_once(connection.socket.as_fd(), token);
+    }
+
+    /// A connection is at home: the broker takes what has come so far.
+    pub(super) fn begin(&mut self, token: Token, now: Now) {
+        let Some(connection) = self.connection(token) else { return };
+        connection.state = State::Home;
+        let listener = connection.listener;
+        self.broker.open(token.slot, listener, now);
+        self.take_carry(token, now);
+    }
+
+    /// Gives the broker what is carried; then receives on, or waits for another turn.
+    fn take_carry(&mut self, token: Token, now: Now) {
+        let mut budget = self.budget(token);
+        let Some(connection) = self.connection(token) else { return };
+        let mut carry = std::mem::take(&mut connection.carry);
+        let progress = self.broker.receive(token.slot, &carry, &mut budget, now);
+        carry.drain(..progress.consumed);
+        self.keep(token, carry);
+        self.follow(token, progress.flow);
+    }
+
+    fn received_home(&mut self, token: Token, buffer: Buffer, now: Now) {
+        let mut budget = self.budget(token);
+        let Some(connection) = self.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let bytes = self.ring.bytes(&buffer);
+        connection.turn_bytes += bytes.len();
+        let mut flow = Flow::Continue;
+        let mut rest = bytes;
+        let mut carry = std::mem::take(&mut connection.carry);
+        while !carry.is_empty() && !rest.is_empty() && flow == Flow::Continue {
+            // Only as much as completes the packet is copied; the rest is taken in place.
+            let wanted = match frame(&carry, usize::MAX) {
+                Ok(Framing::Incomplete { packet_bytes: Some(packet_bytes) }) => packet_bytes - carry.len(),
+                _ => 1,
+            };
+            let (head, tail) = rest.split_at(wanted.min(rest.len()));
+            carry.extend_from_slice(head);
+            rest = tail;
+            let progress = self.broker.receive(token.slot, &carry, &mut budget, now);
+            carry.drain(..progress.consumed);
+            flow = progress.flow;
+        }
+        if carry.is_empty() && flow == Flow::Continue {
+            let progress = self.broker.receive(token.slot, rest, &mut budget, now);
+            rest = &rest[progress.consumed..];
+            flow = progress.flow;
+        }
+        if !rest.is_empty() && flow != Flow::Closing {
+            if carry.capacity() == 0 {
+                carry = self.spare.pop().unwrap_or_default();
+            }
+            carry.extend_from_slice(rest);
+        }
+        self.ring.recycle(buffer);
+        self.keep(token, carry);
+        self.follow(token, flow);
+    }
+
+    /// Puts the carry back, or its buffer aside if it is empty: an idle connection owns none.
+    fn keep(&mut self, token: Token, mut carry: Vec<u8>) {
+        if carry.is_empty() {
+            if carry.capacity() > 0
+                && carry.capacity() <= POOLED_BUFFER_BYTES_MAX
+                && self.spare.len() < POOLED_BUFFERS_MAX
+            {
+                self.spare.push(std::mem::take(&mut carry));
+            }
+            return;
+        }
+        if let Some(connection) = self.connection(token) {
+            connection.carry = carry;
+        }
+    }
+
+    /// What the broker wants next with a connection.
+    fn follow(&mut self, token: Token, flow: Flow) {
+        let Some(connection) = self.connection(token) else { return };
+        match flow {
+            Flow::Continue => {
+                connection.state = State::Home;
+                if !connection.receiving {
+                    self.arm_receive(token);
+                }
+            }
+            Flow::Pause => {
+                connection.state = State::Paused;
+                if connection.receiving {
+                    self.ring.cancel_receive(token);
+                }
+                self.paused.push(token.slot);
+            }
+            // The broker has put it into its list of connections with something to do.
+            Flow::Closing => {}
+        }
+    }
+
+    /// Goes on with the connections that were paused, each within its budget.
+    pub(super) fn resume_paused(&mut self, now: Now) {
+        if self.paused.is_empty() || !self.broker.may_resume() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.paused) {
+            let connection = self.connections.get(slot as usize).and_then(Option::as_deref);
+            let Some(connection) = connection.filter(|connection| connection.state == State::Paused) else { continue };
+            if connection.turn == self.turns {
+                // It has had its share of this turn.
+                self.paused.push(slot);
+                continue;
+            }
+            self.take_carry(connection.token, now);
+        }
+    }
+
+    pub(super) fn arm_receive(&mut self, token: Token) {
+        let Some(connection) = self.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        connection.receiving = true;
+        self.ring.receive_multishot(connection.socket.as_fd(), token);
+    }
+
+    /// What is left of a connection's share of this turn.
+    fn budget(&mut self, token: Token) -> Budget {
+        let turn = self.turns;
+        let share = self.config.network.receive_budget_bytes as usize;
+        let Some(connection) = self.connection(token) else { return Budget { bytes: 0 } };
+        if connection.turn != turn {
+            connection.turn = turn;
+            connection.turn_bytes = 0;
+        }
+        Budget { bytes: share.saturating_sub(connection.turn_bytes) }
+    }
+}
+
+/// Appends a received buffer to its connection's carry.
+fn connection_bytes(shard: &mut Shard, token: Token, buffer: &Buffer) {
+    if let Some(connection) = shard.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) {
+        connection.carry.extend_from_slice(shard.ring.bytes(buffer));
+    }
+}
