@@ -90,6 +90,8 @@ impl Engine {
         timeout: Duration,
         mut take: impl FnMut(usize, &Frame<'_>, &mut Vec<u8>),
     ) -> io::Result<()> {
+        // The kernel wakes a sleeper up to a millisecond late, which is no way to space messages evenly.
+        let timeout = if timeout < Duration::from_millis(2) { Duration::ZERO } else { timeout };
         let timeout = rustix::time::Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),

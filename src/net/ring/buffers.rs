@@ -106,6 +106,9 @@ impl Buffers {
             tail: 0,
             published: 0,
         };
+        // Touched now, so that no page fault comes later and memory in use is seen from the start.
+        // SAFETY: `data` has this many bytes, and the kernel does not know them yet.
+        unsafe { std::ptr::write_bytes(buffers.data.start.as_ptr(), 1, usize::from(count) * buffer_bytes as usize) };
         for id in 0..count {
             buffers.push(id);
         }
