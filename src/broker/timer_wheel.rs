@@ -140,11 +140,11 @@ mod tests {
         wheel.set(1_250, 2);
         wheel.set(1_100, 1);
         wheel.set(2_000_000, 3);
-        assert_eq!(fired(&mut wheel, 1_099), []);
+        assert_eq!(fired(&mut wheel, 1_099), Vec::<u32>::new());
         assert_eq!(fired(&mut wheel, 1_100), [1]);
-        assert_eq!(fired(&mut wheel, 1_299), []);
+        assert_eq!(fired(&mut wheel, 1_299), Vec::<u32>::new());
         assert_eq!(fired(&mut wheel, 1_300), [2]);
-        assert_eq!(fired(&mut wheel, 1_999_999), []);
+        assert_eq!(fired(&mut wheel, 1_999_999), Vec::<u32>::new());
         assert_eq!(fired(&mut wheel, 2_000_000), [3]);
         assert!(wheel.is_empty());
     }
