@@ -5,6 +5,6 @@ pub mod mqtt;
 pub mod net;
 pub mod observability;
 pub mod routing;
+pub mod runtime;
 pub mod session;
 pub mod shard;
-pub mod runtime;

@@ -21,7 +21,11 @@ pub fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
         if byte & 0x80 == 0 {
             let start = position + 1;
             let body = bytes.get(start..start + length)?;
-            return Some(Frame { first_byte: bytes[0], body, bytes: start + length });
+            return Some(Frame {
+                first_byte: bytes[0],
+                body,
+                bytes: start + length,
+            });
         }
     }
     None
@@ -55,7 +59,11 @@ pub fn delivery<'a>(frame: &Frame<'a>, v5: bool) -> Option<Delivery<'a>> {
         let (length, after) = rest.split_first()?;
         rest = after.get(usize::from(*length)..)?;
     }
-    Some(Delivery { qos, identifier, payload: rest })
+    Some(Delivery {
+        qos,
+        identifier,
+        payload: rest,
+    })
 }
 
 fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -145,7 +153,12 @@ impl Template {
         let mut packet = Vec::new();
         put_packet(&mut packet, 0x30 | qos << 1, &body);
         let header = packet.len() - body.len();
-        Self { packet, identifier_at: header + identifier_in_body, payload_at: header + payload_in_body, qos }
+        Self {
+            packet,
+            identifier_at: header + identifier_in_body,
+            payload_at: header + payload_in_body,
+            qos,
+        }
     }
 
     /// Appends the message with this stamp.
@@ -185,14 +198,28 @@ mod tests {
         for v5 in [false, true] {
             for qos in 0..=2 {
                 let mut template = Template::new("a/b", qos, v5, 200);
-                let sent = Stamp { publisher: 7, sequence: 1 << 40, sent_ns: 5 };
+                let sent = Stamp {
+                    publisher: 7,
+                    sequence: 1 << 40,
+                    sent_ns: 5,
+                };
                 let mut out = Vec::new();
                 template.append(&mut out, sent, 77);
-                let Some(frame) = frame(&out) else { panic!("no frame") };
+                let Some(frame) = frame(&out) else {
+                    panic!("no frame")
+                };
                 assert_eq!(frame.bytes, out.len());
-                let Some(delivery) = delivery(&frame, v5) else { panic!("no delivery") };
-                assert_eq!((delivery.qos, delivery.identifier), (qos, if qos > 0 { 77 } else { 0 }));
-                assert_eq!((stamp(delivery.payload), delivery.payload.len()), (Some(sent), 200));
+                let Some(delivery) = delivery(&frame, v5) else {
+                    panic!("no delivery")
+                };
+                assert_eq!(
+                    (delivery.qos, delivery.identifier),
+                    (qos, if qos > 0 { 77 } else { 0 })
+                );
+                assert_eq!(
+                    (stamp(delivery.payload), delivery.payload.len()),
+                    (Some(sent), 200)
+                );
                 assert!(super::frame(&out[..out.len() - 1]).is_none());
             }
         }

@@ -91,13 +91,21 @@ impl Engine {
         mut take: impl FnMut(usize, &Frame<'_>, &mut Vec<u8>),
     ) -> io::Result<()> {
         // The kernel wakes a sleeper up to a millisecond late, which is no way to space messages evenly.
-        let timeout = if timeout < Duration::from_millis(2) { Duration::ZERO } else { timeout };
+        let timeout = if timeout < Duration::from_millis(2) {
+            Duration::ZERO
+        } else {
+            timeout
+        };
         let timeout = rustix::time::Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
         self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout)) {
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut self.events),
+            Some(&timeout),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -105,7 +113,9 @@ impl Engine {
         for event in &events {
             let (data, flags) = (event.data, event.flags);
             let number = usize::try_from(data.u64()).unwrap_or(usize::MAX);
-            let Some(connection) = self.connections.get_mut(number) else { continue };
+            let Some(connection) = self.connections.get_mut(number) else {
+                continue;
+            };
             if flags.contains(epoll::EventFlags::OUT) {
                 connection.wants_write = false;
                 let data = epoll::EventData::new_u64(number as u64);

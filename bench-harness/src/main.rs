@@ -56,7 +56,11 @@ fn run(arguments: &Arguments) -> io::Result<String> {
     match &arguments.scenario {
         Scenario::Messages(options) => {
             let report = scenario::messages::run(address, options, pid)?;
-            let text = if arguments.json { report.json() } else { report.text() };
+            let text = if arguments.json {
+                report.json()
+            } else {
+                report.text()
+            };
             match report.faults {
                 0 => Ok(text),
                 _ => Err(io::Error::other(text)),

@@ -35,7 +35,11 @@ impl Report {
         let us = |quantile: f64| self.latency.value_at_quantile(quantile) as f64 / 1000.0;
         let own_us = self.own_cpu_ns as f64 / 1000.0 / self.delivered.max(1) as f64;
         let busy = self.own_cpu_ns as f64 / 1e9 / self.seconds;
-        let limited = if busy > 0.95 { " (the generator is the limit)" } else { "" };
+        let limited = if busy > 0.95 {
+            " (the generator is the limit)"
+        } else {
+            ""
+        };
         format!(
             "{}: in {:.0}/s out {:.0}/s, broker CPU {:.3} us per delivered message, generator {own_us:.3} us{limited}, \
              latency us p50 {:.0} p90 {:.0} p99 {:.0} p99.9 {:.0} max {:.0}, faults {}",

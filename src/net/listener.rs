@@ -64,6 +64,7 @@ pub fn bind(
     };
     match address {
         ListenAddress::Tcp(tcp) => {
+            check_free(*tcp).map_err(at)?;
             let first = bind_tcp(*tcp, backlog).map_err(at)?;
             let actual = first.local_addr().map_err(at)?.as_socket().unwrap_or(*tcp);
             let mut sockets = vec![OwnedFd::from(first)];
@@ -104,6 +105,21 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
+/// SO_REUSEPORT would let a second broker listen at the same place and get a part of the clients: a bind
+/// without it says whether the address is free.
+fn check_free(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -127,7 +143,10 @@ fn bind_unix(path: &Path, backlog: i32) -> io::Result<UnixListener> {
     {
         match UnixStream::connect(path) {
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(_) => std::fs::remove_file(path)?,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?
+            }
+            Err(error) => return Err(error),
         }
     }
     let listener = UnixListener::bind(path)?;

@@ -9,6 +9,8 @@ use std::ops::Bound;
 
 use crate::config::limits::{RETAINED_VISITS_PER_SLICE_MAX, RetainedLimits};
 
+use crate::mqtt::topic_filter::has_wildcards;
+
 use super::application_message::ApplicationMessage;
 
 /// Retained messages by Topic Name.
@@ -97,6 +99,14 @@ impl RetainedStore {
             messages: Vec::new(),
             next: None,
         };
+        if !has_wildcards(filter) {
+            let found = self
+                .messages
+                .get(filter)
+                .filter(|message| !message.is_expired(now_ms));
+            slice.messages.extend(found.cloned());
+            return slice;
+        }
         let mut bytes = 0;
         let mut expired = Vec::new();
         let mut cursor = cursor.or_else(|| {
@@ -135,7 +145,7 @@ impl RetainedStore {
                 if message.is_expired(now_ms) {
                     expired.push(topic.clone());
                 } else {
-                    let full = slice.messages.len() >= usize::from(limits.slice_messages)
+                    let full = slice.messages.len() >= usize::from(limits.slice_messages.max(1))
                         || (bytes > 0 && bytes + message.bytes() > limits.slice_bytes as usize);
                     if full {
                         cursor = Some(RetainedCursor {
@@ -215,11 +225,15 @@ fn step(filter: &str, topic: &str) -> Step {
             Some("+") => {}
             Some(wanted) if wanted == level => {}
             Some(wanted) => {
+                // Only the topic itself, or what lies under it, can match.
                 let target = format!("{}{wanted}", &topic[..done]);
-                return match *target > *topic {
-                    true => Step::Seek(target),
-                    false if topic.starts_with(&target) => Step::Next,
-                    false => Step::Seek(after(&topic[..done])),
+                let below = format!("{target}/");
+                return if *target > *topic {
+                    Step::Seek(target)
+                } else if *below > *topic && filter_levels.next().is_some() {
+                    Step::Seek(below)
+                } else {
+                    Step::Seek(after(&topic[..done]))
                 };
             }
             // The filter has ended and the topic goes on.
@@ -324,6 +338,24 @@ mod tests {
         // Ten thousand messages: without seeking the first slice would end before the last device.
         let slice = store.select("site/+/199", None, &limits, 0);
         assert_eq!((slice.messages.len(), slice.next), (50, None));
+        // Topics that only begin with the wanted level are passed over at once.
+        let mut store = RetainedStore::default();
+        for device in 0..100_000 {
+            store.set(message(&format!("dev/{device}/t1"), None), &limits);
+        }
+        for (filter, matching) in [
+            ("dev/1/#", 1),
+            ("dev/1", 0),
+            ("dev/77/t1", 1),
+            ("dev/1/+", 1),
+        ] {
+            let slice = store.select(filter, None, &limits, 0);
+            assert_eq!(
+                (slice.messages.len(), slice.next),
+                (matching, None),
+                "{filter}"
+            );
+        }
     }
 
     #[test]

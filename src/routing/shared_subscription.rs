@@ -298,8 +298,15 @@ impl ReplicaGroup {
         if online == 0 && !anyone {
             return None;
         }
+        // Strategies that keep to one member count all of them, so that who comes and goes moves nobody
+        // else's messages; if the chosen shard has nobody who is there, it passes the message on.
+        let sticky = matches!(
+            strategy,
+            SharedStrategy::StickyByPublisher | SharedStrategy::HashOfTopic
+        );
+        let by_online = online > 0 && !sticky;
         let weight =
-            |entry: &(ShardId, u32, u32)| u64::from(if online > 0 { entry.1 } else { entry.2 });
+            |entry: &(ShardId, u32, u32)| u64::from(if by_online { entry.1 } else { entry.2 });
         let all: u64 = self.counts.iter().filter(open).map(weight).sum();
         let mut place = match strategy {
             SharedStrategy::RoundRobin | SharedStrategy::LeastInFlight => self.turn,

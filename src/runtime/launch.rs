@@ -59,22 +59,37 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
     let mut listeners = Vec::new();
     for listener in &config.listeners {
         let backlog = config.network.listen_backlog;
-        listeners.push(listener::bind(&listener.address, &listener.unix, cpus.len(), backlog)?);
+        listeners.push(listener::bind(
+            &listener.address,
+            &listener.unix,
+            cpus.len(),
+            backlog,
+        )?);
     }
     // There are at most `SHARDS_MAX`.
     let shard_count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
     let inbox_batches_max = config.network.inbox_batches_max as usize;
-    let (peers, inboxes) = mesh::connect(shard_count, inbox_batches_max).map_err(LaunchError::Mesh)?;
-    let gates: Vec<_> =
-        config.listeners.iter().map(|listener| ListenerGate::new(listener.limits.connections_max)).collect();
+    let (peers, inboxes) =
+        mesh::connect(shard_count, inbox_batches_max).map_err(LaunchError::Mesh)?;
+    let gates: Vec<_> = config
+        .listeners
+        .iter()
+        .map(|listener| ListenerGate::new(listener.limits.connections_max))
+        .collect();
     let hasher = TopicHasher::new(random_key());
     let started = (Instant::now(), unix_s());
     let (ready, all_ready) = mpsc::channel();
     let mut executors = Vec::new();
     for ((id, cpu), inbox) in (0..shard_count).zip(cpus).zip(inboxes) {
-        let sockets = listeners.iter_mut().zip(&gates).filter_map(|(listener, gate)| {
-            listener.sockets.pop().map(|socket| ListenerSocket { socket, gate: Arc::clone(gate) })
-        });
+        let sockets = listeners
+            .iter_mut()
+            .zip(&gates)
+            .filter_map(|(listener, gate)| {
+                listener.sockets.pop().map(|socket| ListenerSocket {
+                    socket,
+                    gate: Arc::clone(gate),
+                })
+            });
         let setup = Setup {
             id: ShardId(id),
             config: Arc::clone(config),
@@ -87,7 +102,11 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
         executors.push(spawn(setup, *cpu, ready.clone())?);
     }
     drop(ready);
-    let running = Running { executors, peers, listeners };
+    let running = Running {
+        executors,
+        peers,
+        listeners,
+    };
     for _ in 0..shard_count {
         if let Ok((shard, Err(cause))) = all_ready.recv() {
             running.drain();
@@ -101,7 +120,10 @@ type Ready = mpsc::Sender<(u16, Result<(), String>)>;
 
 fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError> {
     let shard = setup.id.0;
-    let failed = |error: &dyn std::fmt::Display| LaunchError::Shard { shard, cause: error.to_string() };
+    let failed = |error: &dyn std::fmt::Display| LaunchError::Shard {
+        shard,
+        cause: error.to_string(),
+    };
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("shard-{shard}"))
         .io_memory(GLOMMIO_MEMORY_BYTES)
@@ -118,7 +140,9 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
             };
             let _ = ready.send((shard, Ok(())));
             drop(ready);
-            running.run().map_err(|error| format!("the ring failed: {error}"))
+            running
+                .run()
+                .map_err(|error| format!("the ring failed: {error}"))
         })
         .map_err(|error| failed(&error))
 }
@@ -173,5 +197,7 @@ fn random_key() -> u64 {
 }
 
 fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

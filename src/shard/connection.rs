@@ -17,7 +17,10 @@ pub struct ListenerGate {
 impl ListenerGate {
     /// A gate for at most `connections_max` at once.
     pub fn new(connections_max: u32) -> Arc<Self> {
-        Arc::new(Self { open: AtomicU32::new(0), connections_max })
+        Arc::new(Self {
+            open: AtomicU32::new(0),
+            connections_max,
+        })
     }
 
     /// Lets one more in, unless the listener is full.

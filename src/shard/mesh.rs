@@ -37,7 +37,10 @@ pub struct Doorbell {
 impl Doorbell {
     fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC)?;
-        Ok(Self { eventfd, sleeping: AtomicBool::new(false) })
+        Ok(Self {
+            eventfd,
+            sleeping: AtomicBool::new(false),
+        })
     }
 
     /// What the shard's ring reads.
@@ -123,7 +126,10 @@ pub fn connect(count: u16, inbox_batches_max: usize) -> io::Result<(Vec<Peer>, V
     for _ in 0..count {
         let (sender, receiver) = crossbeam_channel::bounded(inbox_batches_max);
         let doorbell = Arc::new(Doorbell::new()?);
-        peers.push(Peer { sender, doorbell: Arc::clone(&doorbell) });
+        peers.push(Peer {
+            sender,
+            doorbell: Arc::clone(&doorbell),
+        });
         inboxes.push(Inbox { receiver, doorbell });
     }
     Ok((peers, inboxes))
@@ -148,8 +154,14 @@ mod tests {
         let (peers, inboxes) = connect(1, 8).unwrap();
         let rung = || {
             let eventfd = inboxes[0].doorbell().eventfd();
-            let mut poll = [rustix::event::PollFd::new(&eventfd, rustix::event::PollFlags::IN)];
-            let now = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let mut poll = [rustix::event::PollFd::new(
+                &eventfd,
+                rustix::event::PollFlags::IN,
+            )];
+            let now = rustix::time::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
             rustix::event::poll(&mut poll, Some(&now)).unwrap() > 0
         };
         peers[0].send(Message::Drain).unwrap();

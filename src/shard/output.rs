@@ -20,7 +20,10 @@ impl Shard {
     /// Sends the output of all connections that have any.
     pub(super) fn flush_outputs(&mut self, now: Now) {
         while let Some(slot) = self.broker.next_dirty() {
-            let connection = self.connections.get(slot as usize).and_then(Option::as_deref);
+            let connection = self
+                .connections
+                .get(slot as usize)
+                .and_then(Option::as_deref);
             if let Some(token) = connection.map(|connection| connection.token) {
                 self.flush(token, now);
             }
@@ -31,7 +34,13 @@ impl Shard {
         if self.ring.is_sending(token) {
             return; // its completion flushes
         }
-        let Some(connection) = self.connections.get(token.slot as usize).and_then(Option::as_deref) else { return };
+        let Some(connection) = self
+            .connections
+            .get(token.slot as usize)
+            .and_then(Option::as_deref)
+        else {
+            return;
+        };
         if connection.state == State::Finishing {
             return;
         }
@@ -53,13 +62,21 @@ impl Shard {
     }
 
     /// A batch is written.
-    pub(super) fn sent(&mut self, token: Token, result: io::Result<usize>, batch: SendBatch, now: Now) {
+    pub(super) fn sent(
+        &mut self,
+        token: Token,
+        result: io::Result<usize>,
+        batch: SendBatch,
+        now: Now,
+    ) {
         for chunk in batch.chunks {
             if let Chunk::Owned(buffer) = chunk {
                 self.broker.recycle(buffer);
             }
         }
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
         if connection.state == State::Finishing {
             self.close_if_idle(token);
             return;
@@ -70,7 +87,8 @@ impl Shard {
                 self.flush(token, now);
             }
             Err(_) => {
-                self.broker.network_closed(token.slot, "the connection was reset", now);
+                self.broker
+                    .network_closed(token.slot, "the connection was reset", now);
                 self.finish(token);
             }
         }
@@ -78,10 +96,13 @@ impl Shard {
 
     fn start_linger_timer(&mut self, token: Token, now: Now) {
         let linger_ms = u64::from(self.config.network.close_linger_s) * 1000;
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
         if matches!(connection.state, State::Home | State::Paused) {
             connection.state = State::Lingering;
-            self.wheel.set(now.mono_ms + linger_ms, Timer::Linger(token));
+            self.wheel
+                .set(now.mono_ms + linger_ms, Timer::Linger(token));
         }
     }
 
@@ -89,7 +110,11 @@ impl Shard {
     /// away until it closes or the time is over.
     fn linger(&mut self, token: Token, now: Now) {
         self.start_linger_timer(token, now);
-        let Some(connection) = self.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) else {
+        let Some(connection) = self
+            .connections
+            .get_mut(token.slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
             return;
         };
         connection.carry = Vec::new();
@@ -113,7 +138,9 @@ impl Shard {
 
     /// Closes a connection: cancels what is in flight, and lets go of the socket when all of it has ended.
     pub(super) fn finish(&mut self, token: Token) {
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
         connection.state = State::Finishing;
         connection.carry = Vec::new();
         if connection.receiving {

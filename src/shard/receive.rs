@@ -12,7 +12,13 @@ use super::Shard;
 use super::connection::State;
 
 impl Shard {
-    pub(super) fn received(&mut self, token: Token, result: io::Result<Option<Buffer>>, more: bool, now: Now) {
+    pub(super) fn received(
+        &mut self,
+        token: Token,
+        result: io::Result<Option<Buffer>>,
+        more: bool,
+        now: Now,
+    ) {
         let Some(connection) = self.connection(token) else {
             if let Ok(Some(buffer)) = result {
                 self.ring.recycle(buffer);
@@ -40,7 +46,9 @@ impl Shard {
                     self.close_if_idle(token);
                 }
             },
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) && state != State::Finishing => {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOBUFS) && state != State::Finishing =>
+            {
                 // The pool was empty for a moment; the kernel keeps the bytes.
                 match state {
                     State::Connecting => self.receive_connecting(token),
@@ -60,7 +68,9 @@ impl Shard {
 
     /// The network has ended a connection.
     fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
         if matches!(connection.state, State::Home | State::Paused) {
             self.broker.network_closed(token.slot, cause, now);
         }
@@ -71,10 +81,22 @@ impl Shard {
         connection_bytes(self, token, &buffer);
         self.ring.recycle(buffer);
         let shard_count = self.shard_count();
-        let Some(connection) = self.connections.get(token.slot as usize).and_then(Option::as_deref) else { return };
+        let Some(connection) = self
+            .connections
+            .get(token.slot as usize)
+            .and_then(Option::as_deref)
+        else {
+            return;
+        };
         let limits = &self.config.listeners[usize::from(connection.listener)].limits;
         let packet_bytes_max = limits.packet_bytes_max as usize;
-        match placement(&connection.carry, packet_bytes_max, self.id, shard_count, &self.hasher) {
+        match placement(
+            &connection.carry,
+            packet_bytes_max,
+            self.id,
+            shard_count,
+            &self.hasher,
+        ) {
             Placement::NeedMore => self.receive_connecting(token),
             Placement::Home(home) if home == self.id => self.begin(token, now),
             Placement::Home(home) => self.hand_over(token, home),
@@ -82,7 +104,11 @@ impl Shard {
     }
 
     fn receive_connecting(&mut self, token: Token) {
-        let Some(connection) = self.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) else {
+        let Some(connection) = self
+            .connections
+            .get_mut(token.slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
             return;
         };
         connection.receiving = true;
@@ -91,7 +117,9 @@ impl Shard {
 
     /// A connection is at home: the broker takes what has come so far.
     pub(super) fn begin(&mut self, token: Token, now: Now) {
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
         connection.state = State::Home;
         let listener = connection.listener;
         self.broker.open(token.slot, listener, now);
@@ -101,7 +129,9 @@ impl Shard {
     /// Gives the broker what is carried; then receives on, or waits for another turn.
     fn take_carry(&mut self, token: Token, now: Now) {
         let mut budget = self.budget(token);
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
         let mut carry = std::mem::take(&mut connection.carry);
         let progress = self.broker.receive(token.slot, &carry, &mut budget, now);
         carry.drain(..progress.consumed);
@@ -111,7 +141,11 @@ impl Shard {
 
     fn received_home(&mut self, token: Token, buffer: Buffer, now: Now) {
         let mut budget = self.budget(token);
-        let Some(connection) = self.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) else {
+        let Some(connection) = self
+            .connections
+            .get_mut(token.slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
             return;
         };
         let bytes = self.ring.bytes(&buffer);
@@ -122,7 +156,9 @@ impl Shard {
         while !carry.is_empty() && !rest.is_empty() && flow == Flow::Continue {
             // Only as much as completes the packet is copied; the rest is taken in place.
             let wanted = match frame(&carry, usize::MAX) {
-                Ok(Framing::Incomplete { packet_bytes: Some(packet_bytes) }) => packet_bytes - carry.len(),
+                Ok(Framing::Incomplete {
+                    packet_bytes: Some(packet_bytes),
+                }) => packet_bytes - carry.len(),
                 _ => 1,
             };
             let (head, tail) = rest.split_at(wanted.min(rest.len()));
@@ -166,7 +202,9 @@ impl Shard {
 
     /// What the broker wants next with a connection.
     fn follow(&mut self, token: Token, flow: Flow) {
-        let Some(connection) = self.connection(token) else { return };
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
         match flow {
             Flow::Continue => {
                 connection.state = State::Home;
@@ -192,8 +230,15 @@ impl Shard {
             return;
         }
         for slot in std::mem::take(&mut self.paused) {
-            let connection = self.connections.get(slot as usize).and_then(Option::as_deref);
-            let Some(connection) = connection.filter(|connection| connection.state == State::Paused) else { continue };
+            let connection = self
+                .connections
+                .get(slot as usize)
+                .and_then(Option::as_deref);
+            let Some(connection) =
+                connection.filter(|connection| connection.state == State::Paused)
+            else {
+                continue;
+            };
             if connection.turn == self.turns {
                 // It has had its share of this turn.
                 self.paused.push(slot);
@@ -204,29 +249,42 @@ impl Shard {
     }
 
     pub(super) fn arm_receive(&mut self, token: Token) {
-        let Some(connection) = self.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) else {
+        let Some(connection) = self
+            .connections
+            .get_mut(token.slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
             return;
         };
         connection.receiving = true;
-        self.ring.receive_multishot(connection.socket.as_fd(), token);
+        self.ring
+            .receive_multishot(connection.socket.as_fd(), token);
     }
 
     /// What is left of a connection's share of this turn.
     fn budget(&mut self, token: Token) -> Budget {
         let turn = self.turns;
         let share = self.config.network.receive_budget_bytes as usize;
-        let Some(connection) = self.connection(token) else { return Budget { bytes: 0 } };
+        let Some(connection) = self.connection(token) else {
+            return Budget { bytes: 0 };
+        };
         if connection.turn != turn {
             connection.turn = turn;
             connection.turn_bytes = 0;
         }
-        Budget { bytes: share.saturating_sub(connection.turn_bytes) }
+        Budget {
+            bytes: share.saturating_sub(connection.turn_bytes),
+        }
     }
 }
 
 /// Appends a received buffer to its connection's carry.
 fn connection_bytes(shard: &mut Shard, token: Token, buffer: &Buffer) {
-    if let Some(connection) = shard.connections.get_mut(token.slot as usize).and_then(Option::as_deref_mut) {
+    if let Some(connection) = shard
+        .connections
+        .get_mut(token.slot as usize)
+        .and_then(Option::as_deref_mut)
+    {
         connection.carry.extend_from_slice(shard.ring.bytes(buffer));
     }
 }

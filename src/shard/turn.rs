@@ -114,14 +114,25 @@ impl Shard {
         let now = now(setup.started);
         // There are at most `SHARDS_MAX`.
         let shard_count = u16::try_from(setup.peers.len()).unwrap_or(u16::MAX);
-        let broker = Broker::new(setup.id, shard_count, Arc::clone(&setup.config), setup.hasher.clone(), now);
+        let broker = Broker::new(
+            setup.id,
+            shard_count,
+            Arc::clone(&setup.config),
+            setup.hasher.clone(),
+            now,
+        );
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
         let mut listeners = Vec::new();
         for ListenerSocket { socket, gate } in setup.listeners {
             let token = ring.open();
             ring.accept_multishot(socket.as_fd(), token);
-            listeners.push(Listener { socket, gate, token, armed: true });
+            listeners.push(Listener {
+                socket,
+                gate,
+                token,
+                armed: true,
+            });
         }
         Ok(Self {
             id: setup.id,
@@ -194,7 +205,10 @@ impl Shard {
         if !self.broker.mesh().is_empty() || !self.handovers.is_empty() {
             return Wait::Until(MESH_RETRY);
         }
-        let deadline = match (self.broker.next_deadline_ms(), self.wheel.next_deadline_ms()) {
+        let deadline = match (
+            self.broker.next_deadline_ms(),
+            self.wheel.next_deadline_ms(),
+        ) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
@@ -202,22 +216,44 @@ impl Shard {
             None => Wait::Forever,
             Some(deadline_ms) => {
                 let now_ms = now(self.started).mono_ms;
-                Wait::Until(Duration::from_millis(deadline_ms.saturating_sub(now_ms).max(1)))
+                Wait::Until(Duration::from_millis(
+                    deadline_ms.saturating_sub(now_ms).max(1),
+                ))
             }
         }
     }
 
     fn complete(&mut self, completion: Completion, now: Now) {
         match completion {
-            Completion::Accepted { token, result, more } => self.accepted(token, result, more, now),
-            Completion::Received { token, result, more } => self.received(token, result, more, now),
-            Completion::Sent { token, result, batch } => self.sent(token, result, batch, now),
-            Completion::Doorbell => self.ring.arm_doorbell(self.inbox.doorbell().eventfd(), self.doorbell_token),
+            Completion::Accepted {
+                token,
+                result,
+                more,
+            } => self.accepted(token, result, more, now),
+            Completion::Received {
+                token,
+                result,
+                more,
+            } => self.received(token, result, more, now),
+            Completion::Sent {
+                token,
+                result,
+                batch,
+            } => self.sent(token, result, batch, now),
+            Completion::Doorbell => self
+                .ring
+                .arm_doorbell(self.inbox.doorbell().eventfd(), self.doorbell_token),
         }
     }
 
     fn accepted(&mut self, token: Token, result: io::Result<OwnedFd>, more: bool, now: Now) {
-        let Some(place) = self.listeners.iter().position(|listener| listener.token == token) else { return };
+        let Some(place) = self
+            .listeners
+            .iter()
+            .position(|listener| listener.token == token)
+        else {
+            return;
+        };
         // The configuration has far fewer listeners.
         let index = u16::try_from(place).unwrap_or(u16::MAX);
         let listener = &mut self.listeners[place];
@@ -238,7 +274,8 @@ impl Shard {
                     %error,
                     "cannot accept; raise LimitNOFILE (ulimit -n); trying again in {ACCEPT_RETRY_MS} ms"
                 );
-                self.wheel.set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(index));
+                self.wheel
+                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(index));
                 return;
             }
             Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
@@ -254,7 +291,8 @@ impl Shard {
             && !listener.armed
         {
             listener.armed = true;
-            self.ring.accept_multishot(listener.socket.as_fd(), listener.token);
+            self.ring
+                .accept_multishot(listener.socket.as_fd(), listener.token);
         }
     }
 
@@ -264,8 +302,13 @@ impl Shard {
         let peer = PeerAddress::of(&socket);
         let token = self.ring.open();
         self.ring.receive_once(socket.as_fd(), token);
-        let timeout_s = self.config.listeners[usize::from(listener)].limits.connect_timeout_s;
-        self.wheel.set(now.mono_ms + u64::from(timeout_s) * 1000, Timer::Connect(token));
+        let timeout_s = self.config.listeners[usize::from(listener)]
+            .limits
+            .connect_timeout_s;
+        self.wheel.set(
+            now.mono_ms + u64::from(timeout_s) * 1000,
+            Timer::Connect(token),
+        );
         self.add(NetConnection {
             socket,
             token,
@@ -297,7 +340,10 @@ impl Shard {
 
     /// The connection of a token that is still the slot's.
     pub(super) fn connection(&mut self, token: Token) -> Option<&mut NetConnection> {
-        let connection = self.connections.get_mut(token.slot as usize)?.as_deref_mut()?;
+        let connection = self
+            .connections
+            .get_mut(token.slot as usize)?
+            .as_deref_mut()?;
         (connection.token == token).then_some(connection)
     }
 
@@ -311,7 +357,9 @@ impl Shard {
 
     /// Hands a connection to its home.
     pub(super) fn hand_over(&mut self, token: Token, home: ShardId) {
-        let Some(connection) = self.remove(token) else { return };
+        let Some(connection) = self.remove(token) else {
+            return;
+        };
         let handover = Handover {
             socket: connection.socket,
             listener: connection.listener,
@@ -362,7 +410,9 @@ impl Shard {
         for timer in due.drain(..) {
             match timer {
                 Timer::Connect(token) => {
-                    let waiting = self.connection(token).is_some_and(|connection| connection.state == State::Connecting);
+                    let waiting = self
+                        .connection(token)
+                        .is_some_and(|connection| connection.state == State::Connecting);
                     if waiting {
                         self.abandon(token, "no CONNECT within connect_timeout_s");
                     }
@@ -384,7 +434,11 @@ impl Shard {
         let grace_ms = u64::from(self.config.shutdown_grace_s) * 1000;
         self.wheel.set(now.mono_ms + grace_ms, Timer::Grace);
         self.broker.shut_down(now);
-        let tokens = self.connections.iter().flatten().filter(|connection| connection.state == State::Connecting);
+        let tokens = self
+            .connections
+            .iter()
+            .flatten()
+            .filter(|connection| connection.state == State::Connecting);
         let tokens: Vec<_> = tokens.map(|connection| connection.token).collect();
         for token in tokens {
             self.abandon(token, "the server is shutting down");
@@ -394,15 +448,20 @@ impl Shard {
     fn flush_mesh(&mut self) {
         let peers = &self.peers;
         self.broker.mesh().flush(|target, batch| {
-            let Some(peer) = peers.get(target.index()) else { return Ok(()) };
-            peer.send(Message::Batch(batch)).map_err(|message| match message {
-                Message::Batch(batch) => batch,
-                // `send` gives back what it was given.
-                _ => unreachable!("a batch was sent"),
-            })
+            let Some(peer) = peers.get(target.index()) else {
+                return Ok(());
+            };
+            peer.send(Message::Batch(batch))
+                .map_err(|message| match message {
+                    Message::Batch(batch) => batch,
+                    // `send` gives back what it was given.
+                    _ => unreachable!("a batch was sent"),
+                })
         });
         for (home, handover) in std::mem::take(&mut self.handovers) {
-            let Some(peer) = self.peers.get(home.index()) else { continue };
+            let Some(peer) = self.peers.get(home.index()) else {
+                continue;
+            };
             if let Err(Message::Adopt(handover)) = peer.send(Message::Adopt(handover)) {
                 self.handovers.push((home, handover));
             }
@@ -413,7 +472,10 @@ impl Shard {
     /// look closer.
     fn log_ended(&mut self) {
         for ended in self.broker.take_ended() {
-            let connection = self.connections.get(ended.slot as usize).and_then(Option::as_deref);
+            let connection = self
+                .connections
+                .get(ended.slot as usize)
+                .and_then(Option::as_deref);
             let address = connection.map_or(PeerAddress::Unknown, |connection| connection.peer);
             let code = ended.reason_code as u8;
             let client = &*ended.client_identifier;

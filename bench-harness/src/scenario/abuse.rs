@@ -66,14 +66,23 @@ pub fn run(address: SocketAddr, options: &Options, broker_pid: u32) -> io::Resul
     });
     load.run(&mut engine, options.seconds + 1.0, false)?;
     let during = (load.take_latency(), process::resident_bytes(broker_pid));
-    abuser.join().map_err(|_| io::Error::other("the abuser's thread ended"))??;
+    abuser
+        .join()
+        .map_err(|_| io::Error::other("the abuser's thread ended"))??;
     load.run(&mut engine, options.seconds, false)?;
     let after = (load.take_latency(), process::resident_bytes(broker_pid));
     load.run(&mut engine, 10.0, true)?;
-    let mut text = format!("{:?}: faults of the others {}", options.abuse, load.faults());
+    let mut text = format!(
+        "{:?}: faults of the others {}",
+        options.abuse,
+        load.faults()
+    );
     for (name, (latency, resident)) in [("before", before), ("during", during), ("after", after)] {
         let p99 = latency.value_at_quantile(0.99) as f64 / 1000.0;
-        text += &format!("; {name} p99 {p99:.0} us, {:.1} MiB", resident as f64 / 1048576.0);
+        text += &format!(
+            "; {name} p99 {p99:.0} us, {:.1} MiB",
+            resident as f64 / 1048576.0
+        );
     }
     match load.faults() {
         0 => Ok(text),
@@ -112,7 +121,9 @@ fn abuse(address: SocketAddr, options: &Options) -> io::Result<()> {
         Abuse::Takeover => {
             for _ in 0..5000 {
                 let number = engine.connect(address)?;
-                engine.connections[number].out.extend_from_slice(&codec::connect("bench-same", false, 0));
+                engine.connections[number]
+                    .out
+                    .extend_from_slice(&codec::connect("bench-same", false, 0));
                 engine.flush(number)?;
             }
             await_packets(&mut engine, 0x20, 5000)
@@ -121,7 +132,13 @@ fn abuse(address: SocketAddr, options: &Options) -> io::Result<()> {
 }
 
 /// Publishes 1 KiB messages as fast as the socket takes them.
-fn flood(engine: &mut Engine, address: SocketAddr, topic: &str, qos: u8, time: Duration) -> io::Result<()> {
+fn flood(
+    engine: &mut Engine,
+    address: SocketAddr,
+    topic: &str,
+    qos: u8,
+    time: Duration,
+) -> io::Result<()> {
     let number = connect_all(engine, address, "bench-flood", 1, false, 0)?;
     let mut template = Template::new(topic, qos, false, 1024);
     let begun = std::time::Instant::now();
@@ -131,7 +148,11 @@ fn flood(engine: &mut Engine, address: SocketAddr, topic: &str, qos: u8, time: D
             for _ in 0..64 {
                 sequence += 1;
                 let identifier = u16::try_from(sequence % 65_535).unwrap_or(0) + 1;
-                let stamp = Stamp { publisher: 0, sequence, sent_ns: 0 };
+                let stamp = Stamp {
+                    publisher: 0,
+                    sequence,
+                    sent_ns: 0,
+                };
                 template.append(&mut engine.connections[number].out, stamp, identifier);
             }
             engine.flush(number)?;

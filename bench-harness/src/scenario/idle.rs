@@ -31,10 +31,19 @@ pub fn run(address: SocketAddr, options: &Options, broker_pid: u32) -> io::Resul
     connect_all(&mut engine, address, "bench-first", 100, false, 600)?;
     std::thread::sleep(Duration::from_secs(1));
     let before = process::resident_bytes(broker_pid);
-    let first = connect_all(&mut engine, address, "bench-idle", options.connections, false, 600)?;
+    let first = connect_all(
+        &mut engine,
+        address,
+        "bench-idle",
+        options.connections,
+        false,
+        600,
+    )?;
     for index in 0..options.connections {
         let packet = codec::subscribe(&[format!("idle/device/{index:08}/command")], 1, false);
-        engine.connections[first + index].out.extend_from_slice(&packet);
+        engine.connections[first + index]
+            .out
+            .extend_from_slice(&packet);
         if index % 500 == 499 || index + 1 == options.connections {
             engine.flush_all()?;
             await_packets(&mut engine, 0x90, index % 500 + 1)?;

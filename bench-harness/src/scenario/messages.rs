@@ -91,30 +91,53 @@ impl Load {
     ///
     /// # Errors
     /// If the broker refuses.
-    pub fn connect(engine: &mut Engine, address: SocketAddr, options: &Options) -> io::Result<Self> {
+    pub fn connect(
+        engine: &mut Engine,
+        address: SocketAddr,
+        options: &Options,
+    ) -> io::Result<Self> {
         let subscribers = match options.shape {
             Shape::P2p => options.publishers,
             Shape::Fanout => options.subscribers,
             Shape::Fanin => 1,
         };
         let tag = std::process::id();
-        let first_publisher =
-            connect_all(engine, address, &format!("bench-p-{tag}"), options.publishers, options.v5, 0)?;
-        let first_subscriber =
-            connect_all(engine, address, &format!("bench-s-{tag}"), subscribers, options.v5, 0)?;
+        let first_publisher = connect_all(
+            engine,
+            address,
+            &format!("bench-p-{tag}"),
+            options.publishers,
+            options.v5,
+            0,
+        )?;
+        let first_subscriber = connect_all(
+            engine,
+            address,
+            &format!("bench-s-{tag}"),
+            subscribers,
+            options.v5,
+            0,
+        )?;
         for index in 0..subscribers {
             let filter = match options.shape {
                 Shape::P2p => format!("bench/{tag}/{index}"),
                 Shape::Fanout | Shape::Fanin => format!("bench/{tag}/+"),
             };
             let packet = codec::subscribe(&[filter], options.qos, options.v5);
-            engine.connections[first_subscriber + index].out.extend_from_slice(&packet);
+            engine.connections[first_subscriber + index]
+                .out
+                .extend_from_slice(&packet);
         }
         engine.flush_all()?;
         await_packets(engine, 0x90, subscribers)?;
         let publishers = (0..options.publishers).map(|index| Publisher {
             connection: first_publisher + index,
-            template: Template::new(&format!("bench/{tag}/{index}"), options.qos, options.v5, options.payload),
+            template: Template::new(
+                &format!("bench/{tag}/{index}"),
+                options.qos,
+                options.v5,
+                options.payload,
+            ),
             sent: 0,
             delivered: 0,
             acknowledged: 0,
@@ -124,7 +147,11 @@ impl Load {
             publishers: publishers.collect(),
             first_subscriber,
             expected: vec![vec![0; options.publishers]; subscribers],
-            fan: if options.shape == Shape::Fanout { subscribers as u64 } else { 1 },
+            fan: if options.shape == Shape::Fanout {
+                subscribers as u64
+            } else {
+                1
+            },
             faults: 0,
             delivered: 0,
             latency: Histogram::new(3).map_err(io::Error::other)?,
@@ -161,12 +188,17 @@ impl Load {
                 engine.flush(number)?;
             }
             let now_ns = engine.now_ns();
-            engine.poll(wait, |number, frame, out| self.take(number, frame, out, now_ns))?;
+            engine.poll(wait, |number, frame, out| {
+                self.take(number, frame, out, now_ns)
+            })?;
         }
     }
 
     fn outstanding(&self) -> u64 {
-        self.publishers.iter().map(|one| one.sent * self.fan - one.delivered).sum()
+        self.publishers
+            .iter()
+            .map(|one| one.sent * self.fan - one.delivered)
+            .sum()
     }
 
     fn publish_window(&mut self, engine: &mut Engine, now_ns: u64) {
@@ -222,16 +254,30 @@ impl Load {
     }
 
     fn acknowledged(&mut self, number: usize) {
-        let first = self.publishers.first().map_or(0, |publisher| publisher.connection);
-        if let Some(publisher) = number.checked_sub(first).and_then(|index| self.publishers.get_mut(index)) {
+        let first = self
+            .publishers
+            .first()
+            .map_or(0, |publisher| publisher.connection);
+        if let Some(publisher) = number
+            .checked_sub(first)
+            .and_then(|index| self.publishers.get_mut(index))
+        {
             publisher.acknowledged += 1;
         }
     }
 
     #[inline]
-    fn delivery(&mut self, number: usize, frame: &codec::Frame<'_>, out: &mut Vec<u8>, now_ns: u64) {
+    fn delivery(
+        &mut self,
+        number: usize,
+        frame: &codec::Frame<'_>,
+        out: &mut Vec<u8>,
+        now_ns: u64,
+    ) {
         let delivery = codec::delivery(frame, self.options.v5);
-        let Some((delivery, stamp)) = delivery.and_then(|d| codec::stamp(d.payload).map(|stamp| (d, stamp))) else {
+        let Some((delivery, stamp)) =
+            delivery.and_then(|d| codec::stamp(d.payload).map(|stamp| (d, stamp)))
+        else {
             self.faults += 1;
             return;
         };
@@ -243,7 +289,10 @@ impl Load {
             }
         }
         let index = stamp.publisher as usize;
-        let expected = self.expected.get_mut(number - self.first_subscriber).and_then(|all| all.get_mut(index));
+        let expected = self
+            .expected
+            .get_mut(number - self.first_subscriber)
+            .and_then(|all| all.get_mut(index));
         let (Some(expected), Some(publisher)) = (expected, self.publishers.get_mut(index)) else {
             self.faults += 1;
             return;
@@ -276,9 +325,21 @@ impl Load {
 impl Publisher {
     #[inline]
     fn publish(&mut self, engine: &mut Engine, index: usize, sent_ns: u64) {
-        self.identifier = if self.identifier == u16::MAX { 1 } else { self.identifier + 1 };
-        let stamp = Stamp { publisher: u32::try_from(index).unwrap_or(0), sequence: self.sent, sent_ns };
-        self.template.append(&mut engine.connections[self.connection].out, stamp, self.identifier);
+        self.identifier = if self.identifier == u16::MAX {
+            1
+        } else {
+            self.identifier + 1
+        };
+        let stamp = Stamp {
+            publisher: u32::try_from(index).unwrap_or(0),
+            sequence: self.sent,
+            sent_ns,
+        };
+        self.template.append(
+            &mut engine.connections[self.connection].out,
+            stamp,
+            self.identifier,
+        );
         self.sent += 1;
     }
 }
@@ -291,9 +352,15 @@ pub fn run(address: SocketAddr, options: &Options, broker_pid: u32) -> io::Resul
     let mut engine = Engine::new()?;
     let mut load = Load::connect(&mut engine, address, options)?;
     load.run(&mut engine, options.warmup, false)?;
-    let (sent, delivered) = (load.publishers.iter().map(|one| one.sent).sum::<u64>(), load.delivered);
+    let (sent, delivered) = (
+        load.publishers.iter().map(|one| one.sent).sum::<u64>(),
+        load.delivered,
+    );
     load.latency.reset();
-    let (broker, own) = (process::cpu_ns(broker_pid), process::cpu_ns(std::process::id()));
+    let (broker, own) = (
+        process::cpu_ns(broker_pid),
+        process::cpu_ns(std::process::id()),
+    );
     let begun = engine.now_ns();
     load.run(&mut engine, options.seconds, false)?;
     let seconds = (engine.now_ns() - begun) as f64 / 1e9;
@@ -304,7 +371,10 @@ pub fn run(address: SocketAddr, options: &Options, broker_pid: u32) -> io::Resul
     let latency = load.take_latency();
     load.run(&mut engine, 10.0, true)?;
     Ok(Report {
-        scenario: format!("{:?} {} publishers QoS {} {} B", options.shape, options.publishers, options.qos, options.payload),
+        scenario: format!(
+            "{:?} {} publishers QoS {} {} B",
+            options.shape, options.publishers, options.qos, options.payload
+        ),
         seconds,
         sent: measured_sent,
         delivered: measured_delivered,

@@ -58,10 +58,14 @@ pub fn await_packets(engine: &mut Engine, first_byte: u8, count: usize) -> io::R
             }
         })?;
         if let Some(code) = refused {
-            return Err(io::Error::other(format!("the broker refused a connection with code {code}")));
+            return Err(io::Error::other(format!(
+                "the broker refused a connection with code {code}"
+            )));
         }
         if begun.elapsed() > SETUP {
-            return Err(io::Error::other(format!("only {seen} of {count} answers came")));
+            return Err(io::Error::other(format!(
+                "only {seen} of {count} answers came"
+            )));
         }
     }
     Ok(())

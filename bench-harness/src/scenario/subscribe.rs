@@ -30,7 +30,14 @@ pub struct Options {
 /// If the broker refuses or the network fails.
 pub fn run(address: SocketAddr, options: &Options, broker_pid: u32) -> io::Result<String> {
     let mut engine = Engine::new()?;
-    let first = connect_all(&mut engine, address, "bench-sub", options.connections, false, 600)?;
+    let first = connect_all(
+        &mut engine,
+        address,
+        "bench-sub",
+        options.connections,
+        false,
+        600,
+    )?;
     std::thread::sleep(Duration::from_secs(1));
     let before = process::resident_bytes(broker_pid);
     let cpu = process::cpu_ns(broker_pid);
@@ -43,9 +50,13 @@ pub fn run(address: SocketAddr, options: &Options, broker_pid: u32) -> io::Resul
             if count == 0 {
                 break;
             }
-            let filters: Vec<_> = (made..made + count).map(|number| format!("fleet/vehicle/{number:08}/state")).collect();
+            let filters: Vec<_> = (made..made + count)
+                .map(|number| format!("fleet/vehicle/{number:08}/state"))
+                .collect();
             text_bytes += filters.iter().map(String::len).sum::<usize>();
-            engine.connections[connection].out.extend_from_slice(&codec::subscribe(&filters, 1, false));
+            engine.connections[connection]
+                .out
+                .extend_from_slice(&codec::subscribe(&filters, 1, false));
             made += count;
             packets += 1;
         }

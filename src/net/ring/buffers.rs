@@ -108,7 +108,13 @@ impl Buffers {
         };
         // Touched now, so that no page fault comes later and memory in use is seen from the start.
         // SAFETY: `data` has this many bytes, and the kernel does not know them yet.
-        unsafe { std::ptr::write_bytes(buffers.data.start.as_ptr(), 1, usize::from(count) * buffer_bytes as usize) };
+        unsafe {
+            std::ptr::write_bytes(
+                buffers.data.start.as_ptr(),
+                1,
+                usize::from(count) * buffer_bytes as usize,
+            )
+        };
         for id in 0..count {
             buffers.push(id);
         }
@@ -163,8 +169,12 @@ impl Buffers {
 
     /// What was received into a buffer.
     pub(super) fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        assert!(
+            buffer.id < self.count && buffer.length <= self.buffer_bytes,
+            "a buffer of another ring"
+        );
         let offset = usize::from(buffer.id) * self.buffer_bytes as usize;
-        // SAFETY: the kernel has named this buffer in a completion and does not write it until it is
+        // SAFETY: it lies in `data`, by the check above; the kernel has named this buffer in a completion and does not write it until it is
         // recycled, for which the `Buffer` is given up; `length` is what the kernel wrote.
         unsafe { std::slice::from_raw_parts(self.data.start.as_ptr().add(offset), buffer.len()) }
     }

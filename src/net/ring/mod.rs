@@ -96,6 +96,8 @@ struct Slot {
     generation: u32,
     in_flight: u16,
     open: bool,
+    /// The send is to end: what is left of its batch is not written.
+    send_cancelled: bool,
 }
 
 struct Completed {
@@ -179,11 +181,10 @@ impl Ring {
 
     /// Takes a slot back that is idle.
     pub fn release(&mut self, token: Token) {
-        debug_assert!(
-            self.is_idle(token),
-            "a slot is released with operations in flight"
-        );
-        let Some(slot) = self.slot_mut(token) else {
+        // Its memory may still be the kernel's: such a slot stays its user's for ever.
+        let idle = self.is_idle(token);
+        debug_assert!(idle, "a slot is released with operations in flight");
+        let Some(slot) = self.slot_mut(token).filter(|_| idle) else {
             return;
         };
         slot.open = false;
@@ -236,8 +237,17 @@ impl Ring {
             slot.send.is_none(),
             "two sends in flight on one socket may change their order"
         );
+        debug_assert!(
+            in_flight.batch.bytes() > 0,
+            "an empty batch has no completion"
+        );
         slot.send = Some(in_flight);
-        self.submit_send(token);
+        slot.send_cancelled = false;
+        if !self.submit_send(token)
+            && let Some(slot) = self.slot_mut(token)
+        {
+            slot.send = None;
+        }
     }
 
     /// Submits what is left of a slot's batch; false if nothing is.
@@ -275,6 +285,9 @@ impl Ring {
 
     /// Asks the kernel to end the send of a slot.
     pub fn cancel_send(&mut self, token: Token) {
+        if let Some(slot) = self.slot_mut(token) {
+            slot.send_cancelled = true;
+        }
         self.cancel(Kind::Send, token);
     }
 
@@ -445,7 +458,8 @@ impl Ring {
                 // Not negative.
                 send.sent += usize::try_from(written).unwrap_or(0);
                 // A short write: the rest follows, as one batch.
-                if self.submit_send(token) {
+                let cancelled = self.slot(token).is_some_and(|slot| slot.send_cancelled);
+                if !cancelled && self.submit_send(token) {
                     return None;
                 }
                 Ok(())
