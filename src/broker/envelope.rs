@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
+use crate::config::limits::LARGE_PAYLOAD_BYTES;
+use crate::mqtt::data_types::QoS;
 use crate::observability::counters::Counters;
-use crate::routing::application_message::ApplicationMessage;
+use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::ShardId;
 use crate::routing::interest_index::{InterestChange, ShardBits};
 use crate::routing::retained::{RetainedCursor, Slice};
 use crate::routing::shared_subscription::{GroupChange, GroupName};
+use crate::routing::topic_hash::TopicHash;
 
 /// A message for the members of a shared group on another shard.
 #[derive(Debug)]
@@ -35,10 +38,44 @@ pub enum Change {
     Group(GroupChange),
 }
 
+/// A message whose topic, properties and payload stand in the batch's own buffer: it costs neither shard an
+/// allocation, and no core frees what another one allocated.
+#[derive(Clone, Copy, Debug)]
+pub struct Inline {
+    topic_hash: TopicHash,
+    expires_at_ms: Option<u64>,
+    topic_bytes: u32,
+    properties_bytes: u32,
+    payload_bytes: u32,
+    qos: QoS,
+    retain: bool,
+}
+
+impl Inline {
+    /// The message at the front of `content`, and what follows it.
+    pub fn read<'a>(&self, content: &'a [u8]) -> Option<(MessageView<'a>, &'a [u8])> {
+        let (topic, rest) = content.split_at_checked(self.topic_bytes as usize)?;
+        let (forwarded_properties, rest) = rest.split_at_checked(self.properties_bytes as usize)?;
+        let (payload, rest) = rest.split_at_checked(self.payload_bytes as usize)?;
+        let view = MessageView {
+            topic: std::str::from_utf8(topic).ok()?,
+            topic_hash: self.topic_hash,
+            forwarded_properties,
+            payload,
+            qos: self.qos,
+            retain: self.retain,
+            expires_at_ms: self.expires_at_ms,
+        };
+        Some((view, rest))
+    }
+}
+
 /// One thing that a shard says to another.
 #[derive(Debug)]
 pub enum Envelope {
-    /// A message for the subscribers of the other shard.
+    /// A message for the subscribers of the other shard, in the batch's buffer.
+    Inline(Inline),
+    /// The same with a large payload, which the shards share.
     Publish(ApplicationMessage),
     /// A message for one member of a shared group.
     Shared(Box<SharedEnvelope>),
@@ -101,11 +138,14 @@ pub struct Batch {
     pub from: ShardId,
     /// What.
     pub envelopes: Vec<Envelope>,
+    /// The content of the [`Inline`] messages, one behind the other.
+    pub content: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     envelopes: Vec<Envelope>,
+    content: Vec<u8>,
     bytes: usize,
     /// The highest number of the other's changes that is applied and not yet confirmed.
     applied: Option<u64>,
@@ -152,6 +192,38 @@ impl Mesh {
         lane.envelopes.push(envelope);
     }
 
+    /// Stages a message for the subscribers of `target`: copied, or by reference if it is large.
+    #[inline]
+    pub fn stage_publish(
+        &mut self,
+        target: ShardId,
+        view: &MessageView<'_>,
+        share: impl FnOnce() -> ApplicationMessage,
+    ) {
+        if view.payload.len() >= LARGE_PAYLOAD_BYTES {
+            self.stage(target, Envelope::Publish(share()));
+            return;
+        }
+        let lane = &mut self.lanes[target.index()];
+        let before = lane.content.len();
+        lane.content.extend_from_slice(view.topic.as_bytes());
+        lane.content.extend_from_slice(view.forwarded_properties);
+        lane.content.extend_from_slice(view.payload);
+        lane.bytes += lane.content.len() - before;
+        // All are parts of one packet, whose length has 28 bits.
+        let bytes = |part: usize| u32::try_from(part).unwrap_or(0);
+        let inline = Inline {
+            topic_hash: view.topic_hash,
+            expires_at_ms: view.expires_at_ms,
+            topic_bytes: bytes(view.topic.len()),
+            properties_bytes: bytes(view.forwarded_properties.len()),
+            payload_bytes: bytes(view.payload.len()),
+            qos: view.qos,
+            retain: view.retain,
+        };
+        self.stage(target, Envelope::Inline(inline));
+    }
+
     /// Stages the confirmation that all of `target`'s changes up to `sequence` are applied. It leaves after
     /// everything else that is staged now, for whichever shard: whoever sees the confirmation sees also what
     /// this shard did before.
@@ -185,11 +257,13 @@ impl Mesh {
             let batch = Batch {
                 from: self.id,
                 envelopes: std::mem::take(&mut lane.envelopes),
+                content: std::mem::take(&mut lane.content),
             };
             match push(target, batch) {
                 Ok(()) => lane.bytes = 0,
                 Err(batch) => {
                     lane.envelopes = batch.envelopes;
+                    lane.content = batch.content;
                     self.congested |= lane.bytes > self.staged_bytes_max;
                     all_gone = false;
                 }
@@ -206,6 +280,7 @@ impl Mesh {
             let batch = Batch {
                 from: self.id,
                 envelopes: vec![Envelope::Applied { sequence }],
+                content: Vec::new(),
             };
             if push(target, batch).is_ok() {
                 lane.applied = None;

@@ -9,13 +9,24 @@ use super::{Broker, Now};
 impl Broker {
     /// Takes a batch of another shard, in order.
     pub fn take_batch(&mut self, batch: Batch, now: Now) {
+        let mut content = batch.content.as_slice();
         for envelope in batch.envelopes {
-            self.take_envelope(batch.from, envelope, now);
+            let Envelope::Inline(inline) = envelope else {
+                self.take_envelope(batch.from, envelope, now);
+                continue;
+            };
+            let Some((view, rest)) = inline.read(content) else {
+                return;
+            };
+            content = rest;
+            self.route_local(&mut Publication::new(view), None, now);
         }
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {
         match envelope {
+            // `take_batch` has its content.
+            Envelope::Inline(_) => {}
             Envelope::Publish(message) => {
                 self.route_local(&mut Publication::of(&message), None, now);
             }

@@ -268,8 +268,9 @@ impl Broker {
                 &mut shards,
             );
             for shard in shards.iter() {
+                let view = publication.view;
                 self.mesh
-                    .stage(shard, Envelope::Publish(publication.share()));
+                    .stage_publish(shard, &view, || publication.share());
                 anyone = true;
             }
         }

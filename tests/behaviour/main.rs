@@ -1,0 +1,35 @@
+//! What the broker promises to its clients, tested on the real binary over TCP.
+//!
+//! One module per capability; every test has a broker of its own. `RINGMQ_TEST_SHARDS` sets how many
+//! shards the brokers have (two if it is not set): the results are the same with any number.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends with a panic when something is not as expected"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cli;
+mod connect;
+mod delivery_window;
+mod handover;
+mod keep_alive;
+mod limits;
+mod malformed;
+mod mesh;
+mod overload;
+mod properties;
+mod publish;
+mod redirect;
+mod retained;
+mod sessions;
+mod shared;
+mod shutdown;
+mod subscribe;
+mod system_topics;
+mod takeover;
+mod topic_alias;
+mod wills;
