@@ -1,29 +1,180 @@
-//! The `ringmq` binary.
+//! The `ringmq` binary: arguments, configuration, kernel, launch, signals, end.
+
+use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use ringmq::cli::{self, Command, RunArguments};
+use ringmq::config::{self, Config};
+use ringmq::observability::log;
+use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
+use ringmq::runtime::signals::{Signal, Signals};
+use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
-    let args: Vec<String> = std::env::args().collect();
-    let mut config = ringmq::config::Config::default();
-    let mut shards = 2;
-    for pair in args.windows(2) {
-        if pair[0] == "--listen" {
-            config.listeners = vec![ringmq::config::Listener::at(pair[1].parse().unwrap())];
-        }
-        if pair[0] == "--shards" {
-            shards = pair[1].parse().unwrap();
+
+/// How much longer than the grace time the shards may take to end.
+const END_MARGIN: Duration = Duration::from_secs(2);
+
+/// Why the process ends, and with which code.
+struct Failure {
+    exit_code: u8,
+    cause: String,
+}
+
+impl Failure {
+    fn new(exit_code: u8, cause: impl ToString) -> Self {
+        Self {
+            exit_code,
+            cause: cause.to_string(),
         }
     }
-    let cpus: Vec<usize> = (0..shards).map(|i| i % 2).collect();
-    let running = ringmq::runtime::launch::launch(&Arc::new(config), &cpus).unwrap();
-    for l in &running.listeners {
-        println!("listening on {}", l.address);
+}
+
+fn main() -> ExitCode {
+    let ended = match cli::parse() {
+        Command::Run(arguments) => run(&arguments),
+        Command::Check {
+            file,
+            explain: None,
+        } => check(&file),
+        Command::Check {
+            explain: Some(key), ..
+        }
+        | Command::Explain { key } => explain(key.as_deref()),
+    };
+    match ended {
+        Ok(()) => ExitCode::from(exit_code::OK),
+        Err(failure) => {
+            eprintln!("ringmq: {}", failure.cause);
+            ExitCode::from(failure.exit_code)
+        }
     }
-    let mut signals = signal_hook::iterator::Signals::new([15, 2]).unwrap();
-    signals.forever().next();
-    running.drain();
-    running.join().unwrap();
+}
+
+fn check(file: &std::path::Path) -> Result<(), Failure> {
+    config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
+    print_block(&format!("{}: no errors\n", file.display()));
+    Ok(())
+}
+
+fn explain(key: Option<&str>) -> Result<(), Failure> {
+    let text =
+        config::explain(key).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    print_block(&text);
+    Ok(())
+}
+
+fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let config = arguments
+        .resolve()
+        .map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    if arguments.print_config {
+        print_block(&config::to_toml(&config));
+        return Ok(());
+    }
+    // Huge pages would make a small, scattered heap resident as a whole: twice the memory for idle
+    // connections. A kernel without them needs no telling.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+    let log =
+        log::init(&config.log).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let kernel = kernel_probe::diagnose(&kernel_probe::gather())
+        .map_err(|diagnosis| Failure::new(exit_code::KERNEL, diagnosis))?;
+    for warning in &kernel.warnings {
+        tracing::warn!("{warning}");
+    }
+    let config = Arc::new(config);
+    let cpus = cpus(&config).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
+    let running = launch(&config, &cpus).map_err(|error| {
+        let code = match &error {
+            LaunchError::Listen(_) => exit_code::LISTEN,
+            LaunchError::Shard { .. } => exit_code::KERNEL,
+            LaunchError::Mesh(_) => exit_code::UNEXPECTED,
+        };
+        Failure::new(code, error)
+    })?;
+    print_block(&startup::block(
+        &config,
+        &running.listeners,
+        &cpus,
+        &kernel.line(),
+    ));
+    let ended = supervise(running, signals, &config);
+    drop(log);
+    ended
+}
+
+fn cpus(config: &Config) -> Result<Vec<usize>, String> {
+    let allowed = placement::allowed_cpus()?;
+    placement::place(config.shards, config.cores.as_deref(), &allowed)
+}
+
+/// What the main thread waits for.
+enum Event {
+    Signal(Signal),
+    Ended(Result<(), LaunchError>),
+}
+
+/// Waits for a signal or for the shards to fail; drains; waits for the end, a second signal, or the end of
+/// the grace time.
+fn supervise(running: Running, mut signals: Signals, config: &Config) -> Result<(), Failure> {
+    let (events, incoming) = mpsc::channel();
+    let of_signals = events.clone();
+    std::thread::spawn(
+        move || {
+            while of_signals.send(Event::Signal(signals.wait())).is_ok() {}
+        },
+    );
+    let drain = running.drainer();
+    std::thread::spawn(move || {
+        // The receiver lives until the process ends.
+        let _ = events.send(Event::Ended(running.join()));
+    });
+    let unexpected =
+        |cause: &dyn std::fmt::Display| Failure::new(exit_code::UNEXPECTED, cause.to_string());
+    loop {
+        match incoming.recv() {
+            Ok(Event::Signal(signal)) if signal.ends() => {
+                tracing::info!(
+                    signal = signal.name(),
+                    "shutting down; a second signal ends at once"
+                );
+                break;
+            }
+            Ok(Event::Signal(_)) => {
+                tracing::info!("nothing to reload yet; restart to read the configuration")
+            }
+            Ok(Event::Ended(Ok(()))) => return Err(unexpected(&"the shards ended by themselves")),
+            Ok(Event::Ended(Err(error))) => return Err(unexpected(&error)),
+            Err(error) => return Err(unexpected(&error)),
+        }
+    }
+    drain.drain();
+    let deadline = std::time::Instant::now()
+        + Duration::from_secs(u64::from(config.shutdown_grace_s))
+        + END_MARGIN;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        match incoming.recv_timeout(left) {
+            Ok(Event::Ended(Ok(()))) => return Ok(()),
+            Ok(Event::Ended(Err(error))) => return Err(unexpected(&error)),
+            Ok(Event::Signal(signal)) if signal.ends() => {
+                return Err(Failure::new(
+                    exit_code::CUT_SHORT,
+                    "ended by a second signal",
+                ));
+            }
+            Ok(Event::Signal(_)) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(Failure::new(
+                    exit_code::CUT_SHORT,
+                    "the shards did not end within the grace time",
+                ));
+            }
+            Err(error) => return Err(unexpected(&error)),
+        }
+    }
 }

@@ -1,7 +1,17 @@
 //! Configuration: what the file says, checked, and what the broker runs with.
 
 pub mod address;
+pub mod cpu_list;
+pub mod error;
+pub mod keys;
 pub mod limits;
+pub mod raw;
+pub mod reference;
 pub mod resolved;
+pub mod table;
+mod unknown;
 
+pub use error::{ConfigError, ConfigErrors};
+pub use raw::{free_listener_name, load, parse, same_place};
+pub use reference::{explain, reference_markdown, to_toml};
 pub use resolved::{Config, Listener, LogConfig, LogFormat, Redirect, SharedStrategy};

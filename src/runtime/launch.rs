@@ -109,7 +109,7 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
     };
     for _ in 0..shard_count {
         if let Ok((shard, Err(cause))) = all_ready.recv() {
-            running.drain();
+            running.drainer().drain();
             return Err(LaunchError::Shard { shard, cause });
         }
     }
@@ -147,7 +147,12 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
         .map_err(|error| failed(&error))
 }
 
-impl Running {
+/// Asks the shards to end.
+pub struct Drainer {
+    peers: Vec<Peer>,
+}
+
+impl Drainer {
     /// Asks every shard to stop accepting, to tell its clients, and to end.
     pub fn drain(&self) {
         for peer in &self.peers {
@@ -160,6 +165,15 @@ impl Running {
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
+        }
+    }
+}
+
+impl Running {
+    /// What asks the shards to end while another thread waits for them.
+    pub fn drainer(&self) -> Drainer {
+        Drainer {
+            peers: self.peers.clone(),
         }
     }
 

@@ -2,4 +2,9 @@
 //!
 //! Called by `main`. Not here: anything that a client can notice while the broker runs.
 
+pub mod exit_code;
+pub mod kernel_probe;
 pub mod launch;
+pub mod placement;
+pub mod signals;
+pub mod startup;

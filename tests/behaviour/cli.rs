@@ -180,7 +180,7 @@ fn clients_may_come_over_a_unix_socket() {
     // A socket file that nobody listens on is left from an earlier run: it is replaced.
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("a stale socket"));
     let broker = Broker::with(&format!(
-        "listener.name = \"tcp\"\n---\n[[listener]]\nname = \"local\"\nlisten = \"unix:{}\"\nmode = \"0600\"",
+        "listener.name = \"tcp\"\n---\n[[listener]]\nname = \"local\"\naddress = \"unix:{}\"\nunix_mode = \"0600\"",
         path(&socket)
     ));
     let mode = std::fs::metadata(&socket)

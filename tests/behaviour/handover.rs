@@ -122,7 +122,7 @@ fn messages_follow_connect_from_every_client_to_every_shard() {
 
 #[test]
 fn a_connection_cut_in_its_handover_leaves_nothing() {
-    let broker = Broker::with("system_topics_interval_s = 1");
+    let broker = Broker::with("system_topics.interval_s = 1");
     for n in 0..100 {
         let mut client = Client::open(broker.address(), Version::V5);
         client.send_raw(&Connect::new(&format!("hasty-{n}")).bytes());

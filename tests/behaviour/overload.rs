@@ -27,7 +27,7 @@ fn pair(broker: &Broker) -> (Client, Client) {
 
 #[test]
 fn a_reader_that_stops_costs_a_bounded_amount_and_its_losses_are_counted() {
-    let broker = Broker::with("system_topics_interval_s = 1");
+    let broker = Broker::with("system_topics.interval_s = 1");
     let mut stuck = broker.client("stuck");
     stuck.subscribe("flow", 0);
     let mut quick = broker.client("quick");

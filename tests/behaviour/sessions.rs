@@ -209,7 +209,7 @@ fn a_full_outbox_keeps_the_oldest_messages() {
 
 #[test]
 fn a_full_outbox_keeps_the_newest_messages_if_so_configured() {
-    let settings = "session.outbox_messages_max = 10\nsession.outbox_full = \"drop-oldest\"";
+    let settings = "session.outbox_messages_max = 10\nsession.outbox_full = \"drop_oldest\"";
     expect_outbox(settings, &(40..50).collect::<Vec<_>>());
 }
 

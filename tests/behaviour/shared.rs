@@ -120,7 +120,7 @@ fn round_robin_is_balanced_between_many_publishers() {
 
 #[test]
 fn sticky_by_publisher_keeps_to_one_member() {
-    let broker = Broker::with("shared_strategy = \"sticky-by-publisher\"");
+    let broker = Broker::with("shared.strategy = \"sticky_by_publisher\"");
     let mut group = members(&broker, 4, "$share/g/t/#");
     for n in 0..20 {
         let mut writer = broker.client(&format!("writer-{n}"));
@@ -136,7 +136,7 @@ fn sticky_by_publisher_keeps_to_one_member() {
 
 #[test]
 fn hash_of_topic_keeps_to_one_member() {
-    let broker = Broker::with("shared_strategy = \"hash-of-topic\"");
+    let broker = Broker::with("shared.strategy = \"hash_of_topic\"");
     let mut group = members(&broker, 4, "$share/g/t/#");
     for n in 0..10 {
         let mut writer = broker.client(&format!("writer-{n}"));
@@ -165,7 +165,7 @@ fn expect_sticky(received: &[Vec<Packet>], key: impl Fn(&Packet) -> String) {
 #[test]
 fn least_in_flight_spares_a_member_that_does_not_answer() {
     // The member is chosen by its own shard: with one shard the strategy shows.
-    let broker = Broker::with("shards = 1\nshared_strategy = \"least-in-flight\"");
+    let broker = Broker::with("shards = 1\nshared.strategy = \"least_in_flight\"");
     let mut group = members(&broker, 3, "$share/g/t");
     let mut slow = group.pop().unwrap();
     let mut writer = broker.client("writer");

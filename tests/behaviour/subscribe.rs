@@ -397,7 +397,7 @@ fn wildcards_match_as_the_specification_says() {
 
 #[test]
 fn a_leading_wildcard_does_not_match_the_brokers_topics() {
-    let broker = Broker::with("system_topics_interval_s = 1");
+    let broker = Broker::with("system_topics.interval_s = 1");
     let mut wild = broker.client("wild");
     wild.subscribe("#", 0);
     wild.subscribe("+/broker/#", 0);

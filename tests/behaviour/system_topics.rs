@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Broker, Client, Connect, Publish};
 
-const SETTINGS: &str = "system_topics_interval_s = 1";
+const SETTINGS: &str = "system_topics.interval_s = 1";
 
 /// Topics that monitoring tools read.
 const EXPECTED: &[&str] = &[
@@ -117,7 +117,7 @@ fn they_come_again_and_again() {
 
 #[test]
 fn a_zero_interval_switches_them_off() {
-    let broker = Broker::with("system_topics_interval_s = 0");
+    let broker = Broker::with("system_topics.interval_s = 0");
     let mut reader = broker.client("reader");
     reader.subscribe("$SYS/#", 0);
     reader.expect_nothing(2_000);

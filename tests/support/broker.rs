@@ -273,7 +273,7 @@ pub fn config_text(shards: u16, settings: &str) -> String {
     for line in lines.iter().filter(|line| !of_listener(line)) {
         let _ = writeln!(text, "{line}");
     }
-    text.push_str("[[listener]]\nlisten = \"127.0.0.1:0\"\n");
+    text.push_str("[[listener]]\naddress = \"127.0.0.1:0\"\n");
     for line in lines.iter().filter(of_listener) {
         let _ = writeln!(text, "{}", line.trim_start_matches("listener."));
     }

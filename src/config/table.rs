@@ -1,0 +1,360 @@
+//! Every key of the configuration file: section, name, type, limits and what it does.
+//!
+//! Read through [`super::keys`]. Defaults are not here: they are those of [`super::resolved::Config`], taken
+//! through each key's own `get`.
+
+use super::keys::{Draft, Key, Kind, LOG_LEVELS, Section, Unit};
+use super::limits::{OutboxFull, Overlapping, SHARDS_MAX};
+use super::resolved::{LogFormat, SharedStrategy};
+
+const U16: u64 = u16::MAX as u64;
+const U32: u64 = u32::MAX as u64;
+/// Sizes of 4 GiB and more do not fit the counters of one connection or one session.
+const BYTES_U32: u64 = (4 << 30) - 1024;
+
+/// A number that goes into the field `$($at).+` of the draft.
+macro_rules! integer {
+    ($section:ident, $name:literal, $unit:ident, $min:expr, $max:expr, $($at:ident).+, $doc:expr) => {
+        integer!(@ $section, $name, $unit, $min, $max, false, $($at).+, $doc)
+    };
+    (power_of_two $section:ident, $name:literal, $unit:ident, $min:expr, $max:expr, $($at:ident).+, $doc:expr) => {
+        integer!(@ $section, $name, $unit, $min, $max, true, $($at).+, $doc)
+    };
+    (@ $section:ident, $name:literal, $unit:ident, $min:expr, $max:expr, $power:literal, $($at:ident).+, $doc:expr) => {
+        Key {
+            section: Section::$section,
+            name: $name,
+            kind: Kind::Integer {
+                unit: Unit::$unit,
+                min: $min,
+                max: $max,
+                power_of_two: $power,
+                set: |draft, value| {
+                    // The range fits the field, as a test makes sure.
+                    draft.$($at).+ = value.try_into().unwrap_or(draft.$($at).+);
+                },
+                get: |draft| Some(draft.$($at).+.into()),
+            },
+            unset: "",
+            doc: $doc,
+        }
+    };
+}
+
+/// A field that is true or false.
+macro_rules! boolean {
+    ($section:ident, $name:literal, $($at:ident).+, $doc:expr) => {
+        Key {
+            section: Section::$section,
+            name: $name,
+            kind: Kind::Boolean {
+                set: |draft, value| draft.$($at).+ = value,
+                get: |draft| Some(draft.$($at).+),
+            },
+            unset: "",
+            doc: $doc,
+        }
+    };
+}
+
+/// A field that takes one of a few values, each with its word.
+macro_rules! choice {
+    ($section:ident, $name:literal, $($at:ident).+, [$($word:literal => $value:expr),+], $doc:expr) => {
+        Key {
+            section: Section::$section,
+            name: $name,
+            kind: Kind::Choice {
+                values: &[$($word),+],
+                set: |draft, index| {
+                    if let Some(value) = [$($value),+].get(index) {
+                        draft.$($at).+ = *value;
+                    }
+                },
+                get: |draft| [$($value),+].iter().position(|value| *value == draft.$($at).+),
+            },
+            unset: "",
+            doc: $doc,
+        }
+    };
+}
+
+/// Text without a form of its own that may be absent.
+macro_rules! text {
+    ($section:ident, $name:literal, $form:literal, $($at:ident).+, $unset:literal, $doc:expr) => {
+        Key {
+            section: Section::$section,
+            name: $name,
+            kind: Kind::Text {
+                form: $form,
+                set: |draft, text| put_text(&mut draft.$($at).+, text),
+                get: |draft| draft.$($at).+.clone(),
+            },
+            unset: $unset,
+            doc: $doc,
+        }
+    };
+}
+
+/// A text of MQTT or a name: not empty, at most 65,535 bytes, no control characters.
+fn put_text(field: &mut Option<String>, text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > usize::from(u16::MAX) || text.contains(char::is_control) {
+        return Err("the text is empty, too long, or has control characters".into());
+    }
+    *field = Some(text.into());
+    Ok(())
+}
+
+fn put_mode(draft: &mut Draft, text: &str) -> Result<(), String> {
+    let mode = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => u32::from_str_radix(text, 8).ok(),
+        false => None,
+    };
+    match mode.filter(|mode| *mode <= 0o777) {
+        Some(mode) => draft.listener.unix.mode = Some(mode),
+        None => return Err(format!("\"{text}\" is no mode")),
+    }
+    Ok(())
+}
+
+/// All keys, grouped by section.
+#[rustfmt::skip] // one key, one entry: the table is read as a table
+pub static KEYS: &[Key] = &[
+    Key {
+        section: Section::Top,
+        name: "shards",
+        kind: Kind::Integer {
+            unit: Unit::Count,
+            min: 1,
+            max: SHARDS_MAX as u64,
+            power_of_two: false,
+            set: |draft, value| draft.config.shards = value.try_into().ok(),
+            get: |draft| draft.config.shards.map(u64::from),
+        },
+        unset: "one for each core",
+        doc: "How many shards, each a thread with its own sessions and its own ring. More shards than cores share them.",
+    },
+    Key {
+        section: Section::Top,
+        name: "cores",
+        kind: Kind::Cpus {
+            set: |draft, cpus| draft.config.cores = Some(cpus),
+            get: |draft| draft.config.cores.clone(),
+        },
+        unset: "all CPUs that the process may use",
+        doc: "The CPUs that shards are pinned to, in this order.",
+    },
+    integer!(Top, "shutdown_grace_s", Seconds, 0, 3600, config.shutdown_grace_s,
+        "How long clients have to take their last packets at shutdown. Then the broker ends with exit code 5."),
+
+    Key {
+        section: Section::Log,
+        name: "level",
+        kind: Kind::Choice {
+            values: &LOG_LEVELS,
+            set: |draft, index| {
+                if let Some(level) = LOG_LEVELS.get(index) {
+                    draft.config.log.level = (*level).into();
+                }
+            },
+            get: |draft| LOG_LEVELS.iter().position(|level| *level == draft.config.log.level),
+        },
+        unset: "",
+        doc: "The least severe lines that are logged.",
+    },
+    choice!(Log, "format", config.log.format, ["text" => LogFormat::Text, "json" => LogFormat::Json],
+        "Lines for people, or one JSON object a line."),
+    Key {
+        section: Section::Log,
+        name: "modules",
+        kind: Kind::Levels {
+            set: |draft, levels| draft.config.log.modules = levels,
+            get: |draft| draft.config.log.modules.clone(),
+        },
+        unset: "none",
+        doc: "Levels of single modules, which override log.level.",
+    },
+
+    text!(Listener, "name", "text", listener.name, "\"mqtt\", or \"unix\" for a Unix socket; numbered if taken",
+        "Its name in logs and metrics."),
+    Key {
+        section: Section::Listener,
+        name: "address",
+        kind: Kind::Text {
+            form: "an address like \"127.0.0.1:1883\", \"[::1]:1883\" or \"unix:/run/ringmq.sock\"",
+            set: |draft, text| {
+                draft.listener.address = Some(text.parse()?);
+                Ok(())
+            },
+            get: |draft| draft.listener.address.as_ref().map(ToString::to_string),
+        },
+        unset: "none: required",
+        doc: "Where it listens. Port 0 lets the kernel choose. Without any [[listener]] it is 127.0.0.1:1883.",
+    },
+    Key {
+        section: Section::Listener,
+        name: "allow_anonymous",
+        kind: Kind::Boolean {
+            set: |draft, value| draft.listener.allow_anonymous = Some(value),
+            get: |draft| draft.listener.allow_anonymous,
+        },
+        unset: "true if the address is local",
+        doc: "Whether clients without credentials may connect. An address that other machines reach needs it, so that nobody opens a broker to the world by accident.",
+    },
+    text!(Listener, "unix_owner", "a user name or number", listener.unix.owner, "the broker's own user",
+        "Owner of the Unix socket."),
+    text!(Listener, "unix_group", "a group name or number", listener.unix.group, "the broker's own group",
+        "Group of the Unix socket."),
+    Key {
+        section: Section::Listener,
+        name: "unix_mode",
+        kind: Kind::Text {
+            form: "permission bits in octal, as text from \"0000\" to \"0777\"",
+            set: put_mode,
+            get: |draft| draft.listener.unix.mode.map(|mode| format!("{mode:04o}")),
+        },
+        unset: "\"0660\"",
+        doc: "Permissions of the Unix socket.",
+    },
+    integer!(Listener, "connections_max", Count, 1, 10_000_000, listener.limits.connections_max,
+        "Connections through this listener at once; further ones are closed at accept."),
+    integer!(Listener, "connect_timeout_s", Seconds, 1, 3600, listener.limits.connect_timeout_s,
+        "From accept to the end of the CONNECT packet; then the connection is closed."),
+    integer!(Listener, "packet_bytes_max", Bytes, 128, 268_435_460, listener.limits.packet_bytes_max,
+        "Largest Control Packet from a client (Maximum Packet Size)."),
+    integer!(Listener, "keep_alive_s_max", Seconds, 0, U16, listener.limits.keep_alive_s_max,
+        "Longest Keep Alive; a 5.0 client is told with Server Keep Alive. 0 is no limit."),
+    integer!(Listener, "topic_alias_maximum_outgoing", Count, 0, U16, listener.limits.topic_alias_maximum_outgoing,
+        "Topic Aliases that the broker uses towards a client that allows them. 0 is none."),
+    integer!(Listener, "receive_maximum", Count, 1, U16, listener.limits.capabilities.receive_maximum,
+        "QoS 1 and 2 messages that a client may have unacknowledged (Receive Maximum)."),
+    integer!(Listener, "topic_alias_maximum", Count, 0, U16, listener.limits.capabilities.topic_alias_maximum,
+        "Topic Aliases that a client may use (Topic Alias Maximum). 0 is none."),
+    integer!(Listener, "maximum_qos", Count, 0, 2, listener.limits.capabilities.maximum_qos,
+        "Highest QoS of PUBLISH packets and of granted subscriptions."),
+    boolean!(Listener, "retain_available", listener.limits.capabilities.retain_available,
+        "Whether retained messages are taken."),
+    boolean!(Listener, "wildcard_subscription_available", listener.limits.capabilities.wildcard_subscription_available,
+        "Whether Topic Filters with wildcards are taken."),
+    boolean!(Listener, "subscription_identifiers_available", listener.limits.capabilities.subscription_identifiers_available,
+        "Whether Subscription Identifiers are taken."),
+    boolean!(Listener, "shared_subscription_available", listener.limits.capabilities.shared_subscription_available,
+        "Whether shared subscriptions are taken."),
+
+    integer!(Session, "session_expiry_interval_s_max", Seconds, 0, U32, config.session.session_expiry_interval_s_max,
+        "Longest Session Expiry Interval. 4294967295 lets sessions live for ever."),
+    integer!(Session, "persistent_v3_expiry_interval_s", Seconds, 0, U32, config.session.persistent_v3_expiry_interval_s,
+        "How long a session of a 3.1 or 3.1.1 client without Clean Session outlives its connection. 4294967295 is for ever."),
+    integer!(Session, "in_flight_max", Count, 1, U16, config.session.in_flight_max,
+        "Unacknowledged QoS 1 and 2 messages towards a client, whatever its Receive Maximum."),
+    integer!(Session, "outbox_messages_max", Count, 1, U32, config.session.outbox_messages_max,
+        "Messages that wait for one session."),
+    integer!(Session, "outbox_bytes_max", Bytes, 1024, BYTES_U32, config.session.outbox_bytes_max,
+        "Bytes of messages that wait for one session."),
+    choice!(Session, "outbox_full", config.session.outbox_full,
+        ["drop_newest" => OutboxFull::DropNewest, "drop_oldest" => OutboxFull::DropOldest],
+        "What goes when an outbox is full."),
+    boolean!(Session, "queue_qos0_offline", config.session.queue_qos0_offline,
+        "Whether QoS 0 messages are queued for sessions that are offline."),
+    integer!(Session, "subscriptions_max", Count, 1, U32, config.session.subscriptions_max,
+        "Subscriptions of one session."),
+    integer!(Session, "sessions_max", Count, 1, U32, config.session.sessions_max,
+        "Sessions of one shard."),
+
+    choice!(Message, "overlapping", config.message.overlapping,
+        ["merge" => Overlapping::Merge, "separate" => Overlapping::Separate],
+        "What a session with several matching subscriptions gets: one copy with the highest QoS, or one for each."),
+    boolean!(Message, "validate_payload_format", config.message.validate_payload_format,
+        "Whether a payload that is declared as UTF-8 is checked (Reason Code 0x99)."),
+    integer!(Message, "topic_bytes_max", Bytes, 1, U16, config.message.topic_bytes_max,
+        "Longest Topic Name or Topic Filter."),
+    integer!(Message, "topic_levels_max", Count, 1, U16, config.message.topic_levels_max,
+        "Most Topic Levels in a Topic Name or Topic Filter."),
+
+    choice!(Shared, "strategy", config.shared_strategy,
+        ["round_robin" => SharedStrategy::RoundRobin, "least_in_flight" => SharedStrategy::LeastInFlight,
+         "sticky_by_publisher" => SharedStrategy::StickyByPublisher, "hash_of_topic" => SharedStrategy::HashOfTopic],
+        "How a shared group chooses the member for a message."),
+
+    integer!(Retained, "messages_max", Count, 0, U32, config.retained.messages_max,
+        "Retained messages of one shard."),
+    integer!(Retained, "bytes_max", Bytes, 0, 1 << 50, config.retained.bytes_max,
+        "Bytes of retained messages of one shard."),
+    integer!(Retained, "slice_messages", Count, 1, U16, config.retained.slice_messages,
+        "Retained messages in one slice of an answer to SUBSCRIBE. Smaller slices disturb other clients less."),
+    integer!(Retained, "slice_bytes", Bytes, 1024, 1 << 30, config.retained.slice_bytes,
+        "Bytes in one slice of an answer to SUBSCRIBE."),
+
+    integer!(Network, "output_bytes_max", Bytes, 4096, 1 << 30, config.network.output_bytes_max,
+        "Output of one connection that waits or is on its way. Beyond it QoS 0 is dropped, and QoS 1 and 2 stay in the outbox."),
+    integer!(Network, "receive_budget_bytes", Bytes, 1024, 1 << 30, config.network.receive_budget_bytes,
+        "Bytes that one connection may bring into one turn, so that it does not starve the others."),
+    integer!(Network, "ring_entries", Count, 8, 32_768, config.network.ring_entries,
+        "Submission queue entries of a shard's ring."),
+    integer!(power_of_two Network, "receive_buffers", Count, 16, 32_768, config.network.receive_buffers,
+        "Receive buffers of a shard. They take receive_buffers x receive_buffer_bytes of memory on each shard."),
+    integer!(Network, "receive_buffer_bytes", Bytes, 256, 1 << 20, config.network.receive_buffer_bytes,
+        "Size of a receive buffer."),
+    integer!(Network, "mesh_staged_bytes_max", Bytes, 4096, 1 << 30, config.network.mesh_staged_bytes_max,
+        "Bytes that wait for one other shard. Beyond it PUBLISH packets are not read."),
+    integer!(Network, "inbox_batches_max", Count, 1, 65_536, config.network.inbox_batches_max,
+        "Batches in a shard's inbox."),
+    integer!(Network, "listen_backlog", Count, 1, 65_535, config.network.listen_backlog,
+        "Connections that the kernel queues before they are accepted; net.core.somaxconn caps it."),
+    integer!(Network, "close_linger_s", Seconds, 0, 3600, config.network.close_linger_s,
+        "How long the last packets to a client may take before its connection is closed."),
+
+    integer!(SystemTopics, "interval_s", Seconds, 0, U16, config.system_topics_interval_s,
+        "How often $SYS topics are published. 0 is never."),
+
+    text!(Redirect, "server_reference", "text", redirect.server_reference, "none: required in [redirect]",
+        "Where all clients are sent instead of being served (Server Reference)."),
+    boolean!(Redirect, "permanent", redirect.permanent,
+        "Server moved (0x9D) rather than Use another server (0x9C)."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_reaches_its_field_and_defaults_are_in_range() {
+        for key in KEYS {
+            let Kind::Integer {
+                min,
+                max,
+                power_of_two,
+                set,
+                get,
+                ..
+            } = key.kind
+            else {
+                continue;
+            };
+            if let Some(default) = get(&Draft::default()) {
+                assert!((min..=max).contains(&default), "{}: {default}", key.path());
+                assert!(!power_of_two || default.is_power_of_two(), "{}", key.path());
+            }
+            for value in [min, max] {
+                let mut draft = Draft::default();
+                set(&mut draft, value);
+                assert_eq!(get(&draft), Some(value), "{}", key.path());
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_unique_and_say_what_holds_without_them() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(
+                !key.doc.is_empty() && !key.default_text().is_empty(),
+                "{}",
+                key.path()
+            );
+            assert!(
+                KEYS[..index].iter().all(|other| other.path() != key.path()),
+                "{}",
+                key.path()
+            );
+        }
+    }
+}

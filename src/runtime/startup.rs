@@ -1,0 +1,44 @@
+//! The start-up block: what runs, where, on what, with which limits.
+
+use std::fmt::Write;
+
+use crate::config::Config;
+use crate::net::listener::BoundListener;
+
+/// The block, as it is printed when all listeners accept.
+pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kernel: &str) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));
+    for (listener, bound) in config.listeners.iter().zip(listeners) {
+        let anonymous = if listener.allow_anonymous {
+            "anonymous allowed"
+        } else {
+            "no anonymous clients"
+        };
+        let _ = writeln!(
+            text,
+            "  listener {}: listening on {} ({anonymous}, {} connections at most, packets up to {} bytes)",
+            listener.name,
+            bound.address,
+            listener.limits.connections_max,
+            listener.limits.packet_bytes_max
+        );
+    }
+    let cores: Vec<_> = cpus.iter().map(usize::to_string).collect();
+    let _ = writeln!(text, "  shards {} on cores {}", cpus.len(), cores.join(" "));
+    let _ = writeln!(text, "  kernel {kernel}");
+    let _ = writeln!(
+        text,
+        "  limits per session: {} messages or {} bytes queued, {} in flight; per connection: {} bytes of output",
+        config.session.outbox_messages_max,
+        config.session.outbox_bytes_max,
+        config.session.in_flight_max,
+        config.network.output_bytes_max
+    );
+    let _ = writeln!(
+        text,
+        "  storage memory: sessions and retained messages end with the process"
+    );
+    text
+}
