@@ -50,6 +50,8 @@ pub struct Connection {
     pub serial: u32,
     /// When the last packet came, monotonic milliseconds.
     pub last_packet_ms: u64,
+    /// SUBACKs that wait for other shards.
+    pub pending_subacks: u16,
     /// Topic Aliases in use.
     pub aliases: Option<Box<Aliases>>,
 }
@@ -65,6 +67,7 @@ impl Connection {
             terms: Terms::before_connect(),
             serial,
             last_packet_ms: now_ms,
+            pending_subacks: 0,
             aliases: None,
         }
     }

@@ -91,7 +91,7 @@ impl Broker {
                     continue;
                 }
             };
-            if self.must_wait(frame.first_byte) || budget.bytes == 0 {
+            if self.must_wait(slot, frame.first_byte) || budget.bytes == 0 {
                 return Progress {
                     consumed,
                     flow: Flow::Pause,
@@ -107,21 +107,35 @@ impl Broker {
         }
     }
 
-    /// Whether a packet must wait because the other shards do not keep up.
+    /// Whether a packet must wait: the other shards do not keep up, the client does not take its answers, or
+    /// it leaves before its SUBACKs could be sent.
     #[inline]
-    fn must_wait(&self, first_byte: u8) -> bool {
+    fn must_wait(&self, slot: u32, first_byte: u8) -> bool {
+        let Some(connection) = self.clients.connection(slot) else {
+            return false;
+        };
+        if connection.output.bytes() > self.config.network.output_bytes_max as usize {
+            return true;
+        }
         match PacketType::from_bits(first_byte >> 4) {
             Some(PacketType::Publish) => self.mesh.is_congested(),
             Some(PacketType::Subscribe | PacketType::Unsubscribe) => {
                 self.mesh.is_congested() || self.visibility.pending() >= PENDING_SUBACKS_MAX
             }
+            Some(PacketType::Disconnect) => connection.pending_subacks > 0,
             _ => false,
         }
     }
 
-    /// Whether connections that were paused may go on.
-    pub fn may_resume(&self) -> bool {
-        !self.mesh.is_congested() && self.visibility.pending() < PENDING_SUBACKS_MAX
+    /// Whether a connection that was paused may go on.
+    pub fn may_resume(&self, slot: u32) -> bool {
+        let Some(connection) = self.clients.connection(slot) else {
+            return true;
+        };
+        connection.output.bytes() <= self.config.network.output_bytes_max as usize
+            && connection.pending_subacks == 0
+            && !self.mesh.is_congested()
+            && self.visibility.pending() < PENDING_SUBACKS_MAX
     }
 
     /// Ends a connection because of a fault, in the way its state allows.

@@ -87,6 +87,9 @@ impl Broker {
             reason_codes,
             retained: all.retained,
         });
+        if let Some(connection) = self.clients.connection_mut(slot) {
+            connection.pending_subacks += 1;
+        }
         self.release_subacks(now);
         Ok(())
     }
@@ -136,10 +139,27 @@ impl Broker {
             .clients
             .session(session)
             .map_or(0, crate::session::Session::subscription_count);
-        match held >= self.config.session.subscriptions_max as usize {
+        let full = held >= self.config.session.subscriptions_max as usize;
+        match full && !self.holds(session, &filter) {
             true => refuse(ReasonCode::QuotaExceeded),
             false => Ok(filter),
         }
+    }
+
+    /// Whether a session has this subscription, so that it is only replaced.
+    fn holds(&self, session: SessionIndex, filter: &TopicFilter<'_>) -> bool {
+        let Some(share_name) = filter.share_name else {
+            let found = self.local.find(filter.filter);
+            return found.is_some_and(|found| self.local.subscription(found, session).is_some());
+        };
+        let name = GroupName {
+            share_name: share_name.into(),
+            filter: filter.filter.into(),
+        };
+        self.group_members.find(&name).is_some_and(|group| {
+            let members = self.group_members.members(group);
+            members.iter().any(|member| member.session == session)
+        })
     }
 
     fn add_subscription(
@@ -229,12 +249,13 @@ impl Broker {
     /// for only now, so that nothing falls between retained and live.
     pub(super) fn release_subacks(&mut self, now: Now) {
         while let Some(suback) = self.visibility.next_visible() {
-            let connection = self.clients.connection(suback.slot);
+            let connection = self.clients.connection_mut(suback.slot);
             let Some(connection) =
                 connection.filter(|connection| connection.serial == suback.serial)
             else {
                 continue;
             };
+            connection.pending_subacks -= 1;
             let version = connection.version();
             let Some(session) = self.clients.session_of(suback.slot) else {
                 continue;

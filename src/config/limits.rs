@@ -65,7 +65,7 @@ impl Default for SessionLimits {
             persistent_v3_expiry_interval_s: u32::MAX,
             in_flight_max: 1024,
             outbox_messages_max: 10_000,
-            outbox_bytes_max: 4 << 20,
+            outbox_bytes_max: 16 << 20,
             outbox_full: OutboxFull::DropNewest,
             queue_qos0_offline: false,
             subscriptions_max: 1_000_000,

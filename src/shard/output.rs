@@ -11,6 +11,9 @@ use super::Shard;
 use super::connection::State;
 use super::turn::Timer;
 
+/// How long a client may take to close at shutdown, milliseconds: it has been told, and everybody waits.
+const DRAIN_LINGER_MS: u64 = 500;
+
 impl Shard {
     pub(super) fn shard_count(&self) -> u16 {
         // There are at most `SHARDS_MAX`.
@@ -41,7 +44,8 @@ impl Shard {
         else {
             return;
         };
-        if connection.state == State::Finishing {
+        // A slot that was given out again may still stand in the broker's list.
+        if matches!(connection.state, State::Connecting | State::Finishing) {
             return;
         }
         let mut batch = SendBatch::default();
@@ -95,7 +99,10 @@ impl Shard {
     }
 
     fn start_linger_timer(&mut self, token: Token, now: Now) {
-        let linger_ms = u64::from(self.config.network.close_linger_s) * 1000;
+        let linger_ms = match self.is_draining() {
+            true => DRAIN_LINGER_MS,
+            false => u64::from(self.config.network.close_linger_s) * 1000,
+        };
         let Some(connection) = self.connection(token) else {
             return;
         };

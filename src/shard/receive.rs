@@ -226,9 +226,6 @@ impl Shard {
 
     /// Goes on with the connections that were paused, each within its budget.
     pub(super) fn resume_paused(&mut self, now: Now) {
-        if self.paused.is_empty() || !self.broker.may_resume() {
-            return;
-        }
         for slot in std::mem::take(&mut self.paused) {
             let connection = self
                 .connections
@@ -239,8 +236,8 @@ impl Shard {
             else {
                 continue;
             };
-            if connection.turn == self.turns {
-                // It has had its share of this turn.
+            if connection.turn == self.turns || !self.broker.may_resume(slot) {
+                // It has had its share of this turn, or what it waits for is not there.
                 self.paused.push(slot);
                 continue;
             }

@@ -195,7 +195,7 @@ impl Shard {
 
     /// How long to sleep. Sets the doorbell's flag before the last look at the inbox.
     fn prepare_to_wait(&mut self) -> Wait {
-        if !self.paused.is_empty() && self.broker.may_resume() {
+        if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
             return Wait::Poll;
         }
         self.inbox.doorbell().set_sleeping();
@@ -322,6 +322,11 @@ impl Shard {
             turn_bytes: 0,
             permit,
         });
+    }
+
+    /// Whether the server is shutting down.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// How many shards there are.

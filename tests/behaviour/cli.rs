@@ -129,7 +129,7 @@ fn run_refuses_a_bad_file_and_bad_arguments() {
 fn a_public_address_needs_allow_anonymous() {
     let output = ringmq(&["run", "--shards", "1", "--listen", "0.0.0.0:0"]);
     assert!(!output.status.success());
-    assert!(said(&output).contains("allow_anonymous"), "{output:?}");
+    assert!(said(&output).contains("allow-anonymous"), "{output:?}");
 }
 
 #[test]
