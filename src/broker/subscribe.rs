@@ -53,6 +53,7 @@ impl Broker {
         }
         let mut all = Changes::default();
         let mut reason_codes = Vec::new();
+        let mut violation = None;
         for (text, options) in subscribe.filters() {
             let granted = QoS::from_bits(capabilities.maximum_qos.min(options.qos as u8));
             let options = SubscriptionOptions {
@@ -65,7 +66,11 @@ impl Broker {
                     reason_codes.push(reason_code);
                     continue;
                 }
-                Err(FilterRefusal::Violation(violation)) => return Err(violation),
+                Err(FilterRefusal::Violation(fault)) => {
+                    // What was subscribed before it stands, and the others must know.
+                    violation = Some(fault);
+                    break;
+                }
             };
             let subscriber = Subscriber::new(session, options, identifier.unwrap_or(0));
             self.add_subscription(&filter, subscriber, options, &mut all);
@@ -76,6 +81,9 @@ impl Broker {
             });
         }
         self.broadcast(all.changes);
+        if let Some(violation) = violation {
+            return Err(violation);
+        }
         if all.system_topics {
             self.want_system_topics(now);
         }

@@ -129,7 +129,13 @@ fn run_refuses_a_bad_file_and_bad_arguments() {
 fn a_public_address_needs_allow_anonymous() {
     let output = ringmq(&["run", "--shards", "1", "--listen", "0.0.0.0:0"]);
     assert!(!output.status.success());
-    assert!(said(&output).contains("allow-anonymous"), "{output:?}");
+    assert!(said(&output).contains("--allow-anonymous"), "{output:?}");
+    let public = "[[listener]]\naddress = \"0.0.0.0:0\"\n";
+    let (output, _directory) = check(public);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("allow_anonymous"), "{output:?}");
+    let (output, _directory) = check(&format!("{public}allow_anonymous = true\n"));
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -245,22 +245,41 @@ fn members_whose_window_is_shut_are_skipped() {
 #[test]
 fn unacknowledged_messages_go_back_to_the_group() {
     let broker = Broker::start();
-    for qos in [1, 2] {
-        for round in 0..6 {
-            let share = format!("$share/g{qos}-{round}/t");
-            let mut leaves = broker.client(&format!("leaves-{round}"));
-            leaves.subscribe(&share, qos);
-            let mut writer = broker.client("writer");
-            for n in 0..5 {
-                writer.publish("t", n.to_string(), 2);
-            }
-            for _ in 0..5 {
-                leaves.expect(Kind::Publish);
-            }
-            let mut stays = broker.client(&format!("stays-{round}"));
-            stays.subscribe(&share, qos);
-            leaves.cut();
-            expect_each_once(&[stays.drain(SILENCE_MS)], 5);
+    for round in 0..10 {
+        let share = format!("$share/g-{round}/t");
+        let mut leaves = member(&broker, &format!("leaves-{round}"), &share);
+        let mut writer = broker.client("writer");
+        for n in 0..5 {
+            writer.publish("t", n.to_string(), 1);
+        }
+        for _ in 0..5 {
+            leaves.expect(Kind::Publish);
+        }
+        let mut stays = member(&broker, &format!("stays-{round}"), &share);
+        leaves.cut();
+        expect_each_once(&[stays.drain(SILENCE_MS)], 5);
+    }
+}
+
+#[test]
+fn qos_2_on_its_way_stays_with_its_member() {
+    let broker = Broker::start();
+    for (round, connect) in [Connect::new("leaves"), Connect::new("leaves").lasting()]
+        .into_iter()
+        .enumerate()
+    {
+        let share = format!("$share/g-{round}/t");
+        let mut leaves = Client::connect(&broker, connect.clone());
+        leaves.subscribe(&share, 2);
+        broker.client("writer").publish("t", "x", 2);
+        leaves.expect(Kind::Publish);
+        let mut stays = member(&broker, "stays", &share);
+        leaves.cut();
+        stays.expect_nothing(SILENCE_MS); // also when its session has ended [MQTT-4.8.2-5]
+        if round == 1 {
+            let mut back = Client::connect(&broker, connect);
+            let again = back.expect_message("t", "x"); // [MQTT-4.8.2-4]
+            assert!(again.dup);
         }
     }
 }

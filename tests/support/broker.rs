@@ -257,7 +257,7 @@ impl Drop for Broker {
 /// The text of a configuration file: the one place that knows how keys are written.
 ///
 /// `settings` are lines `key = value`; a key `listener.x` is one of the listener on a free port. What
-/// follows a line `---` is appended as it is.
+/// follows a line `---` is appended as it is. `RINGMQ_TEST_LOG` sets the level of the log.
 pub fn config_text(shards: u16, settings: &str) -> String {
     let (settings, rest) = settings.split_once("---\n").unwrap_or((settings, ""));
     let lines: Vec<&str> = settings
@@ -269,6 +269,9 @@ pub fn config_text(shards: u16, settings: &str) -> String {
     let mut text = String::new();
     if !lines.iter().any(|line| line.starts_with("shards ")) {
         let _ = writeln!(text, "shards = {shards}");
+    }
+    if let Ok(level) = std::env::var("RINGMQ_TEST_LOG") {
+        let _ = writeln!(text, "log.level = \"{level}\"");
     }
     for line in lines.iter().filter(|line| !of_listener(line)) {
         let _ = writeln!(text, "{line}");
