@@ -19,8 +19,10 @@ use crate::shard::{ListenerGate, ListenerSocket, Setup, Shard};
 
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
-/// How long glommio's tasks may keep the core.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// How long a task may keep the core before glommio looks at others. The shard is the only task and never
+/// yields. A short time is a trap at start: when the thread is not scheduled for that long before its first
+/// task has run, glommio 0.9 finds itself preempted, runs nothing, and parks for ever.
+const PREEMPT: Duration = Duration::from_secs(3600);
 
 /// Why the broker cannot start or cannot go on.
 #[derive(Debug, thiserror::Error)]

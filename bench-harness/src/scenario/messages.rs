@@ -303,7 +303,7 @@ impl Load {
         *expected = stamp.sequence + 1;
         publisher.delivered += 1;
         self.delivered += 1;
-        if self.options.rate.is_some() || self.delivered % 16 == 0 {
+        if self.options.rate.is_some() || self.delivered.is_multiple_of(16) {
             // The histogram grows to any value.
             let _ = self.latency.record(now_ns.saturating_sub(stamp.sent_ns));
         }
