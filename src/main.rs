@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments};
 use ringmq::config::{self, Config};
 use ringmq::observability::log;
@@ -17,6 +17,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How much longer than the grace time the shards may take to end.
 const END_MARGIN: Duration = Duration::from_secs(2);
+
+/// Signals and ends that wait for the main thread.
+const EVENTS_MAX: usize = 8;
 
 /// Why the process ends, and with which code.
 struct Failure {
@@ -121,7 +124,7 @@ enum Event {
 /// Waits for a signal or for the shards to fail; drains; waits for the end, a second signal, or the end of
 /// the grace time.
 fn supervise(running: Running, mut signals: Signals, config: &Config) -> Result<(), Failure> {
-    let (events, incoming) = mpsc::channel();
+    let (events, incoming) = crossbeam_channel::bounded(EVENTS_MAX);
     let of_signals = events.clone();
     std::thread::spawn(
         move || {

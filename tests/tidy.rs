@@ -38,10 +38,11 @@ impl File {
 
     /// Its numbered lines of code: without comments, text in quotes, and unit tests.
     fn code(&self) -> impl Iterator<Item = (usize, String)> + '_ {
-        let is_test = self.path.ends_with("_tests.rs");
-        let lines = self.text.lines().take_while(move |line| {
-            !is_test && !(self.path.starts_with("src/") && line.starts_with("#[cfg(test)]"))
-        });
+        let all_tests = self.path.ends_with("_tests.rs");
+        let lines = self
+            .text
+            .lines()
+            .take_while(move |line| !all_tests && !line.starts_with("mod tests {"));
         (1..).zip(lines.map(bare))
     }
 
@@ -541,7 +542,7 @@ mod rules {
             &[
                 "use crate::mqtt::Frame;",
                 "// crate::broker is elsewhere",
-                "#[cfg(test)]\nuse crate::broker::X;",
+                "#[cfg(test)]\nmod tests {\n    use crate::broker::X;",
             ],
         );
         finds(

@@ -5,12 +5,12 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::config::Config;
+use crate::config::limits::SHARDS_MAX;
 use crate::net::listener::{self, BoundListener, ListenError};
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
@@ -80,7 +80,7 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
         .collect();
     let hasher = TopicHasher::new(random_key());
     let started = (Instant::now(), unix_s());
-    let (ready, all_ready) = mpsc::channel();
+    let (ready, all_ready) = crossbeam_channel::bounded(usize::from(SHARDS_MAX));
     let mut executors = Vec::new();
     for ((id, cpu), inbox) in (0..shard_count).zip(cpus).zip(inboxes) {
         let sockets = listeners
@@ -118,7 +118,7 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
     Ok(running)
 }
 
-type Ready = mpsc::Sender<(u16, Result<(), String>)>;
+type Ready = crossbeam_channel::Sender<(u16, Result<(), String>)>;
 
 fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError> {
     let shard = setup.id.0;

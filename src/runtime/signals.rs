@@ -40,6 +40,7 @@ impl Signal {
 #[derive(Debug)]
 pub struct Signals {
     iterator: iterator::Signals,
+    /// At most one of each kind, since the kernel merges those that wait (`SIGNAL_KINDS_MAX` is 3).
     waiting: VecDeque<Signal>,
 }
 

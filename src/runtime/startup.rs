@@ -27,7 +27,7 @@ pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kerne
     }
     let cores: Vec<_> = cpus.iter().map(usize::to_string).collect();
     let _ = writeln!(text, "  shards {} on cores {}", cpus.len(), cores.join(" "));
-    let _ = writeln!(text, "  kernel {kernel}");
+    let _ = writeln!(text, "  {kernel}");
     let _ = writeln!(
         text,
         "  limits per session: {} messages or {} bytes queued, {} in flight; per connection: {} bytes of output",

@@ -5,7 +5,7 @@
 //! acknowledged out of order leaves a hole until everything before it is done.
 //!
 //! Invariants: the first and the last slot are never holes; `live` counts the slots that are not; the span
-//! never exceeds [`IDENTIFIERS`], so no Packet Identifier is in use twice [MQTT-2.2.1-3].
+//! never exceeds `PACKET_IDENTIFIERS_MAX`, so no Packet Identifier is in use twice [MQTT-2.2.1-3].
 
 use std::collections::VecDeque;
 

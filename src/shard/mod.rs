@@ -1,7 +1,7 @@
 //! One core: a ring, a broker, and the turn that moves bytes between them.
 //!
 //! Called by `runtime`, which starts one shard per core on its own pinned executor. Everything happens in
-//! [`Shard::turn`]: one enter of the ring, its completions, the inbox, the timers, then all output at once.
+//! the turn: one enter of the ring, its completions, the inbox, the timers, then all output at once.
 //! As long as glommio owes nothing, the shard sleeps in its own ring and never yields.
 //!
 //! Not here: what packets mean (`broker`), system calls (`net`).
