@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::config::address::ListenAddress;
 use crate::config::resolved::UnixOptions;
@@ -77,10 +77,12 @@ pub fn bind(
             })
         }
         ListenAddress::Unix(path) => {
-            let socket = bind_unix(path, backlog).map_err(at)?;
+            let socket = bind_unix(path).map_err(at)?;
+            // Nobody can connect before it listens, and by then owner and mode are right.
             apply_owner(path, unix)?;
             let mode = unix.mode.unwrap_or(0o660);
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(at)?;
+            socket.listen(backlog).map_err(at)?;
             let mut sockets = Vec::with_capacity(count);
             for _ in 0..count {
                 sockets.push(socket.as_fd().try_clone_to_owned().map_err(at)?);
@@ -89,6 +91,16 @@ pub fn bind(
                 address: address.clone(),
                 sockets,
             })
+        }
+    }
+}
+
+impl Drop for BoundListener {
+    /// A Unix socket's file goes with its listener.
+    fn drop(&mut self) {
+        if let ListenAddress::Unix(path) = &self.address {
+            // Somebody may have removed it before.
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -137,7 +149,7 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
 }
 
 /// A socket file that nobody answers on is left over from an earlier run and is removed.
-fn bind_unix(path: &Path, backlog: i32) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<Socket> {
     if let Ok(metadata) = std::fs::symlink_metadata(path)
         && metadata.file_type().is_socket()
     {
@@ -149,9 +161,9 @@ fn bind_unix(path: &Path, backlog: i32) -> io::Result<UnixListener> {
             Err(error) => return Err(error),
         }
     }
-    let listener = UnixListener::bind(path)?;
-    SockRef::from(&listener).listen(backlog)?;
-    Ok(listener)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 fn apply_owner(path: &Path, unix: &UnixOptions) -> Result<(), ListenError> {

@@ -136,6 +136,12 @@ impl Ring {
                 step: "setup (SINGLE_ISSUER, DEFER_TASKRUN)",
                 source,
             })?;
+        if !ring.params().is_feature_nodrop() {
+            return Err(RingError {
+                step: "setup (NODROP)",
+                source: io::ErrorKind::Unsupported.into(),
+            });
+        }
         let buffers = Buffers::register(&ring, config.buffer_count, config.buffer_bytes).map_err(
             |source| RingError {
                 step: "registering receive buffers",
