@@ -1,8 +1,9 @@
 //! Retained messages for a new subscription: asked from their owners in slices, at the pace of the client.
 //!
 //! A delivery belongs to the session and waits with it while the client is away. Invariant: a retained
-//! message is not sent after a newer live one of its topic. The live ones that come while a delivery is
-//! under way are noted, and their topics are left out.
+//! message is not sent after a newer live one of its topic. The live ones that come from SUBSCRIBE to the
+//! end of the delivery are noted, and their topics are left out: also those before SUBACK, for the owner of
+//! the topic may be asked before the publisher's shard has told it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,6 +36,10 @@ enum Source {
 #[derive(Debug)]
 pub(super) struct RetainedDelivery {
     session: SessionIndex,
+    /// Tells it from a later one with the same number.
+    serial: u32,
+    /// SUBACK is sent; before, live messages are only noted.
+    begun: bool,
     filter: Arc<str>,
     subscriber: Subscriber,
     /// At most one for each shard.
@@ -55,41 +60,27 @@ impl RetainedDelivery {
     }
 
     fn is_done(&self) -> bool {
-        self.sources.is_empty() && self.waiting.is_empty()
+        self.begun && self.sources.is_empty() && self.waiting.is_empty()
     }
 }
 
 impl Broker {
-    /// Begins a delivery.
-    pub(super) fn deliver_retained(
+    /// Makes a delivery for a subscription whose SUBACK is still to come.
+    pub(super) fn prepare_retained(
         &mut self,
-        session: SessionIndex,
-        wanted: WantsRetained,
-        now: Now,
-    ) {
-        // The subscription may be gone, or made anew, before its SUBACK was sent.
-        let current = self.local.find(&wanted.filter);
-        if current
-            .and_then(|filter| self.local.subscription(filter, session))
-            .is_none()
-        {
-            return;
-        }
-        self.cancel_retained(session, &wanted.filter);
-        let sources = match has_wildcards(&wanted.filter) {
-            true => (0..self.shard_count)
-                .map(|shard| Source::Ready(ShardId(shard), None))
-                .collect(),
-            false => {
-                let owner = shard_of(self.hasher.hash(&wanted.filter), self.shard_count);
-                vec![Source::Ready(owner, None)]
-            }
-        };
+        filter: &str,
+        subscriber: Subscriber,
+    ) -> WantsRetained {
+        let session = subscriber.session;
+        self.cancel_retained(session, filter);
+        let serial = self.next_serial();
         let key = self.retained_deliveries.insert(RetainedDelivery {
             session,
-            filter: wanted.filter.into(),
-            subscriber: wanted.subscriber,
-            sources,
+            serial,
+            begun: false,
+            filter: filter.into(),
+            subscriber,
+            sources: Vec::new(),
             waiting: VecDeque::new(),
             superseded: HashSet::default(),
             cancelled: false,
@@ -99,7 +90,41 @@ impl Broker {
         if let Some(session) = self.clients.session_mut(session) {
             session.delivery_mut().retained_deliveries.push(number);
         }
-        self.pump_retained(number, now);
+        WantsRetained { number, serial }
+    }
+
+    /// Begins a delivery, unless its subscription is gone or was made anew.
+    pub(super) fn begin_retained(&mut self, wanted: WantsRetained, now: Now) {
+        let Some(delivery) = self.prepared(wanted) else {
+            return;
+        };
+        delivery.begun = true;
+        let filter = Arc::clone(&delivery.filter);
+        let sources = match has_wildcards(&filter) {
+            true => (0..self.shard_count)
+                .map(|shard| Source::Ready(ShardId(shard), None))
+                .collect(),
+            false => {
+                let owner = shard_of(self.hasher.hash(&filter), self.shard_count);
+                vec![Source::Ready(owner, None)]
+            }
+        };
+        if let Some(delivery) = self.prepared(wanted) {
+            delivery.sources = sources;
+        }
+        self.pump_retained(wanted.number, now);
+    }
+
+    /// Gives up a delivery whose SUBACK has nowhere to go.
+    pub(super) fn abandon_retained(&mut self, wanted: WantsRetained) {
+        if self.prepared(wanted).is_some() {
+            self.finish_retained(wanted.number);
+        }
+    }
+
+    fn prepared(&mut self, wanted: WantsRetained) -> Option<&mut RetainedDelivery> {
+        let delivery = self.retained_deliveries.get_mut(wanted.number as usize)?;
+        (delivery.serial == wanted.serial && !delivery.cancelled).then_some(delivery)
     }
 
     /// Goes on with a delivery as far as the client has room.
@@ -109,6 +134,9 @@ impl Broker {
             let Some(delivery) = self.retained_deliveries.get_mut(key) else {
                 return;
             };
+            if !delivery.begun {
+                return;
+            }
             if delivery.is_done() {
                 self.finish_retained(number);
                 return;

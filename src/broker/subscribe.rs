@@ -214,10 +214,8 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         if wanted {
-            all.retained.push(WantsRetained {
-                filter: filter.filter.into(),
-                subscriber,
-            });
+            all.retained
+                .push(self.prepare_retained(filter.filter, subscriber));
         }
     }
 
@@ -257,15 +255,17 @@ impl Broker {
     /// for only now, so that nothing falls between retained and live.
     pub(super) fn release_subacks(&mut self, now: Now) {
         while let Some(suback) = self.visibility.next_visible() {
+            let connected = self.clients.session_of(suback.slot).is_some();
             let connection = self.clients.connection_mut(suback.slot);
-            let Some(connection) =
-                connection.filter(|connection| connection.serial == suback.serial)
-            else {
-                continue;
-            };
-            connection.pending_subacks -= 1;
-            let version = connection.version();
-            let Some(session) = self.clients.session_of(suback.slot) else {
+            let connection = connection.filter(|connection| connection.serial == suback.serial);
+            let version = connection.map(|connection| {
+                connection.pending_subacks -= 1;
+                connection.version()
+            });
+            let Some(version) = version.filter(|_| connected) else {
+                for wanted in suback.retained {
+                    self.abandon_retained(wanted);
+                }
                 continue;
             };
             let packet = SubAck {
@@ -276,7 +276,7 @@ impl Broker {
             self.clients
                 .send(suback.slot, |out| packet.encode(version, out));
             for wanted in suback.retained {
-                self.deliver_retained(session, wanted, now);
+                self.begin_retained(wanted, now);
             }
         }
     }

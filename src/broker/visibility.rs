@@ -11,15 +11,14 @@ use smallvec::SmallVec;
 use crate::mqtt::data_types::PacketIdentifier;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::ShardId;
-use crate::routing::local_index::Subscriber;
 
-/// A subscription whose retained messages are to be sent after the SUBACK.
-#[derive(Debug)]
+/// A delivery of retained messages that begins after the SUBACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WantsRetained {
-    /// The Topic Filter.
-    pub filter: Box<str>,
-    /// The subscription.
-    pub subscriber: Subscriber,
+    /// The delivery.
+    pub number: u32,
+    /// Tells it from a later one with the same number.
+    pub serial: u32,
 }
 
 /// A SUBACK that waits.
