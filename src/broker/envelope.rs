@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::config::limits::LARGE_PAYLOAD_BYTES;
+use crate::config::limits::{LARGE_PAYLOAD_BYTES, SPARE_BATCH_BYTES_MAX};
 use crate::mqtt::data_types::QoS;
 use crate::observability::counters::Counters;
 use crate::routing::application_message::{ApplicationMessage, MessageView};
@@ -142,6 +142,9 @@ pub struct Batch {
     pub content: Vec<u8>,
 }
 
+/// The buffers of a batch, to be filled again.
+type Buffers = (Vec<Envelope>, Vec<u8>);
+
 #[derive(Debug, Default)]
 struct Lane {
     envelopes: Vec<Envelope>,
@@ -156,6 +159,9 @@ struct Lane {
 pub struct Mesh {
     id: ShardId,
     lanes: Vec<Lane>,
+    /// Of batches that have been taken, one for each lane at most: what has just been read is warm, and
+    /// grows no more.
+    spare: Vec<Buffers>,
     staged_bytes_max: usize,
     congested: bool,
 }
@@ -169,6 +175,7 @@ impl Mesh {
         Self {
             id,
             lanes,
+            spare: Vec::new(),
             staged_bytes_max,
             congested: false,
         }
@@ -183,13 +190,38 @@ impl Mesh {
             .filter(move |other| *other != id)
     }
 
+    /// A lane, with buffers if there are any.
+    #[inline]
+    fn lane(&mut self, target: ShardId) -> &mut Lane {
+        let lane = &mut self.lanes[target.index()];
+        if lane.envelopes.capacity() == 0
+            && let Some((envelopes, content)) = self.spare.pop()
+        {
+            lane.envelopes = envelopes;
+            lane.content = content;
+        }
+        lane
+    }
+
+    /// Takes the buffers of a batch that has been read.
+    pub fn recycle(&mut self, mut envelopes: Vec<Envelope>, mut content: Vec<u8>) {
+        let small = envelopes.capacity() * size_of::<Envelope>() <= SPARE_BATCH_BYTES_MAX
+            && content.capacity() <= SPARE_BATCH_BYTES_MAX;
+        if small && self.spare.len() < self.lanes.len() {
+            envelopes.clear();
+            content.clear();
+            self.spare.push((envelopes, content));
+        }
+    }
+
     /// Stages an envelope.
     #[inline]
     pub fn stage(&mut self, target: ShardId, envelope: Envelope) {
-        let lane = &mut self.lanes[target.index()];
+        let lane = self.lane(target);
         lane.bytes += envelope.bytes();
-        self.congested |= lane.bytes > self.staged_bytes_max;
+        let bytes = lane.bytes;
         lane.envelopes.push(envelope);
+        self.congested |= bytes > self.staged_bytes_max;
     }
 
     /// Stages a message for the subscribers of `target`: copied, or by reference if it is large.
@@ -204,7 +236,7 @@ impl Mesh {
             self.stage(target, Envelope::Publish(share()));
             return;
         }
-        let lane = &mut self.lanes[target.index()];
+        let lane = self.lane(target);
         let before = lane.content.len();
         lane.content.extend_from_slice(view.topic.as_bytes());
         lane.content.extend_from_slice(view.forwarded_properties);

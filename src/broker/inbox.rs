@@ -8,19 +8,20 @@ use super::{Broker, Now};
 
 impl Broker {
     /// Takes a batch of another shard, in order.
-    pub fn take_batch(&mut self, batch: Batch, now: Now) {
+    pub fn take_batch(&mut self, mut batch: Batch, now: Now) {
         let mut content = batch.content.as_slice();
-        for envelope in batch.envelopes {
+        for envelope in batch.envelopes.drain(..) {
             let Envelope::Inline(inline) = envelope else {
                 self.take_envelope(batch.from, envelope, now);
                 continue;
             };
             let Some((view, rest)) = inline.read(content) else {
-                return;
+                break;
             };
             content = rest;
             self.route_local(&mut Publication::new(view), None, now);
         }
+        self.mesh.recycle(batch.envelopes, batch.content);
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {

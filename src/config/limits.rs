@@ -15,6 +15,8 @@ pub const TIMER_TICK_MS: u64 = 100;
 pub const PENDING_SUBACKS_MAX: usize = 4096;
 /// From this size a payload with several receivers is referenced, not copied, bytes.
 pub const LARGE_PAYLOAD_BYTES: usize = 4096;
+/// A batch's buffer that is kept to be filled again, at most, bytes.
+pub const SPARE_BATCH_BYTES_MAX: usize = 256 * 1024;
 /// How long a first `$SYS` publication waits, so that many new subscribers share it, milliseconds.
 pub const SYSTEM_TOPICS_AT_ONCE_MS: u64 = 100;
 /// Shards at most: what a compact shard set can name.
@@ -224,7 +226,7 @@ impl Default for NetworkLimits {
             output_bytes_max: 1 << 20,
             receive_budget_bytes: 256 << 10,
             ring_entries: 1024,
-            receive_buffers: 4096,
+            receive_buffers: 512,
             receive_buffer_bytes: 2048,
             mesh_staged_bytes_max: 4 << 20,
             inbox_batches_max: 256,
