@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ringmq::broker::envelope::Batch;
 use ringmq::broker::output::Segment;
 use ringmq::broker::{Broker, Budget, Now};
 use ringmq::config::Config;
@@ -24,6 +25,7 @@ pub struct Shards {
     brokers: Vec<Broker>,
     burst: Vec<u8>,
     answers: Vec<u8>,
+    batches: Vec<(ShardId, Batch)>,
     sent_bytes: usize,
 }
 
@@ -72,6 +74,7 @@ impl Shards {
             brokers,
             burst: Vec::new(),
             answers: Vec::new(),
+            batches: Vec::new(),
             sent_bytes: 0,
         };
         shards.connect(0, 0);
@@ -142,13 +145,14 @@ impl Shards {
 
     fn exchange(&mut self) {
         for from in 0..self.brokers.len() {
-            let mut batches = Vec::new();
+            let batches = &mut self.batches;
             self.brokers[from].mesh().flush(|to, batch| {
                 batches.push((to, batch));
                 Ok(())
             });
-            for (to, batch) in batches {
-                self.brokers[usize::from(to.0)].take_batch(batch, NOW);
+            for (to, batch) in self.batches.drain(..) {
+                let read = self.brokers[usize::from(to.0)].take_batch(batch, NOW);
+                self.brokers[from].mesh().recycle(read);
             }
         }
     }

@@ -7,8 +7,9 @@ use super::envelope::{Batch, Envelope};
 use super::{Broker, Now};
 
 impl Broker {
-    /// Takes a batch of another shard, in order.
-    pub fn take_batch(&mut self, mut batch: Batch, now: Now) {
+    /// Takes a batch of another shard, in order. Gives the batch back empty, for its sender to fill again
+    /// ([`super::envelope::Mesh::recycle`]).
+    pub fn take_batch(&mut self, mut batch: Batch, now: Now) -> Batch {
         let mut content = batch.content.as_slice();
         for envelope in batch.envelopes.drain(..) {
             let Envelope::Inline(inline) = envelope else {
@@ -21,7 +22,8 @@ impl Broker {
             content = rest;
             self.route_local(&mut Publication::new(view), None, now);
         }
-        self.mesh.recycle(batch.envelopes, batch.content);
+        batch.content.clear();
+        batch
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {

@@ -5,10 +5,12 @@
 
 /// Packet Identifiers there are: 1 to 65,535 (2.2.1).
 pub const PACKET_IDENTIFIERS_MAX: u16 = 65_535;
+/// Batches that have been read and wait for their sender to fill them again.
+pub const READ_BATCHES_MAX: usize = 64;
 /// A buffer that grew beyond this is freed, not kept for the next turn, bytes.
-pub const POOLED_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// Output buffers that a shard keeps for the next turn.
-pub const POOLED_BUFFERS_MAX: usize = 1024;
+pub const POOLED_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// Buffers that a shard keeps for the next turn, bytes of all together.
+pub const POOLED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How fine timers are, milliseconds. Keep Alive is in seconds, so a tenth of one is fine enough.
 pub const TIMER_TICK_MS: u64 = 100;
 /// SUBACKs of one shard that wait for the others to apply an interest; beyond it SUBSCRIBEs are not read.

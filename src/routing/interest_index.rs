@@ -98,8 +98,8 @@ pub struct InterestChange {
     pub add: bool,
 }
 
-/// An exact filter's shards in eight bytes: the hash cut to the upper 32 bits it needs beside its place, and
-/// one shard, or the place of a set.
+/// An exact filter's shards in twelve bytes: its hash in halves, so that nothing is padded, and one shard, or
+/// the place of a set.
 #[derive(Clone, Copy, Debug)]
 struct ExactEntry {
     hash_low: u32,

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::AsFd;
 
 use crate::broker::{Budget, Flow, Now, Placement, placement};
-use crate::config::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BUFFERS_MAX};
 use crate::mqtt::frame::{Framing, frame};
 use crate::net::ring::{Buffer, Token};
 
@@ -175,7 +174,7 @@ impl Shard {
         }
         if !rest.is_empty() && flow != Flow::Closing {
             if carry.capacity() == 0 {
-                carry = self.spare.pop().unwrap_or_default();
+                carry = self.spare.lend();
             }
             carry.extend_from_slice(rest);
         }
@@ -185,14 +184,9 @@ impl Shard {
     }
 
     /// Puts the carry back, or its buffer aside if it is empty: an idle connection owns none.
-    fn keep(&mut self, token: Token, mut carry: Vec<u8>) {
+    fn keep(&mut self, token: Token, carry: Vec<u8>) {
         if carry.is_empty() {
-            if carry.capacity() > 0
-                && carry.capacity() <= POOLED_BUFFER_BYTES_MAX
-                && self.spare.len() < POOLED_BUFFERS_MAX
-            {
-                self.spare.push(std::mem::take(&mut carry));
-            }
+            self.spare.take_back(carry);
             return;
         }
         if let Some(connection) = self.connection(token) {

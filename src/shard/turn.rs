@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::broker::output::Buffers;
 use crate::broker::timer_wheel::TimerWheel;
 use crate::broker::{Broker, Now};
 use crate::config::Config;
@@ -86,7 +87,8 @@ pub struct Shard {
     pub(super) paused: Vec<u32>,
     /// Connections for other shards whose inbox was full; no more than there are connections.
     handovers: Vec<(ShardId, Box<Handover>)>,
-    pub(super) spare: Vec<Vec<u8>>,
+    /// For what connections carry over.
+    pub(super) spare: Buffers,
     inbox: Inbox,
     doorbell_token: Token,
     peers: Vec<Peer>,
@@ -144,7 +146,7 @@ impl Shard {
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
-            spare: Vec::new(),
+            spare: Buffers::default(),
             inbox: setup.inbox,
             doorbell_token,
             peers: setup.peers,
@@ -379,7 +381,12 @@ impl Shard {
         for _ in 0..INBOX_BATCHES_PER_TURN_MAX {
             match self.inbox.next() {
                 None => return,
-                Some(Message::Batch(batch)) => self.broker.take_batch(batch, now),
+                Some(Message::Batch(batch)) => {
+                    let read = self.broker.take_batch(batch, now);
+                    if let Some(peer) = self.peers.get(read.from.index()) {
+                        peer.give_back(read);
+                    }
+                }
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
                 Some(Message::Drain) => self.drain(now),
             }
@@ -451,6 +458,11 @@ impl Shard {
     }
 
     fn flush_mesh(&mut self) {
+        while let Some(batch) = self.inbox.given_back() {
+            if !self.broker.mesh().recycle(batch) {
+                break;
+            }
+        }
         let peers = &self.peers;
         self.broker.mesh().flush(|target, batch| {
             let Some(peer) = peers.get(target.index()) else {
