@@ -9,6 +9,7 @@ use crate::mqtt::packet::connack::ConnAck;
 use crate::mqtt::packet::connect::{self, Connect};
 use crate::mqtt::properties::Properties;
 use crate::mqtt::reason_code::ReasonCode;
+use crate::mqtt::topic_name::level_count;
 use crate::routing::application_message::MessageView;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::topic_hash::TopicHasher;
@@ -336,8 +337,9 @@ impl Broker {
         if topic.len() > usize::from(limits.topic_bytes_max) {
             return Some("the Topic Name is longer than topic_bytes_max");
         }
-        let levels = crate::mqtt::topic_name::level_count(topic);
-        (levels > usize::from(limits.topic_levels_max))
+        // Most are shorter than they may have levels, and need not be counted.
+        let levels_max = usize::from(limits.topic_levels_max);
+        (topic.len() >= levels_max && level_count(topic) > levels_max)
             .then_some("the Topic Name has more than topic_levels_max levels")
     }
 }

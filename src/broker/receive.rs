@@ -4,6 +4,7 @@ use crate::config::limits::PENDING_SUBACKS_MAX;
 use crate::mqtt::data_types::Role;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::packet::publish::Publish;
 use crate::mqtt::packet::{PINGRESP, Packet, PacketType};
 use crate::mqtt::reason_code::ReasonCode;
 
@@ -158,6 +159,11 @@ impl Broker {
         let Phase::Connected(session) = connection.phase else {
             return self.first_packet(slot, frame, now);
         };
+        // Apart from the others, so that the one that comes most is not moved through them.
+        if frame.packet_type()? == PacketType::Publish {
+            let publish = Publish::decode(frame, version, Role::Client)?;
+            return self.publish(slot, session, &publish, now);
+        }
         match Packet::decode(frame, version, Role::Client)? {
             Packet::Publish(publish) => self.publish(slot, session, &publish, now),
             Packet::PubAck(ack) => self.puback(session, &ack, now),
