@@ -12,6 +12,7 @@ use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::{Counters, DropCause};
 use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
+use crate::routing::shared_subscription::GroupSerial;
 use crate::session::inflight::Stage;
 use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
@@ -60,7 +61,7 @@ pub(super) struct Target<'a> {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) subscription_identifiers: &'a [u32],
-    pub(super) shared_group: Option<u32>,
+    pub(super) shared_group: Option<GroupSerial>,
 }
 
 /// The packets of the message that is being routed, encoded once: by protocol and by whether there is a

@@ -69,9 +69,13 @@ impl Broker {
         let mut names = Vec::new();
         for group in groups.iter().flat_map(|groups| groups.iter()) {
             self.clients.counters.subscriptions -= 1;
+            // The group may end with its last member.
+            let Some(serial) = self.group_members.serial(*group) else {
+                continue;
+            };
             if let Some(name) = self.group_members.leave(*group, index) {
                 changes.push(Change::Group(self.group_change(&name)));
-                names.push((*group, name));
+                names.push((serial, name));
             }
         }
         self.broadcast(changes);

@@ -12,7 +12,7 @@ use crate::observability::counters::DropCause;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
-use crate::routing::shared_subscription::{GroupChange, GroupName, Readiness};
+use crate::routing::shared_subscription::{GroupChange, GroupName, GroupSerial, Readiness};
 use crate::session::Delivery;
 use crate::session::outbox::Queued;
 
@@ -100,7 +100,7 @@ impl Broker {
             qos: QoS::from_bits(member.qos_bits()).unwrap_or(QoS::AtMostOnce),
             retain,
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
-            shared_group: Some(group),
+            shared_group: self.group_members.serial(group),
         };
         self.clients
             .deliver(&target, &mut Publication::of(&shared.message), now.mono_ms);
@@ -155,7 +155,10 @@ impl Broker {
             return;
         };
         for group in groups.iter() {
-            let Some(name) = self.group_members.name(*group).cloned() else {
+            let members = &self.group_members;
+            let (Some(name), Some(serial)) =
+                (members.name(*group).cloned(), members.serial(*group))
+            else {
                 continue;
             };
             if self
@@ -172,7 +175,7 @@ impl Broker {
             else {
                 return;
             };
-            let returned = take_shared(delivery, *group);
+            let returned = take_shared(delivery, serial);
             self.redistribute(&name, returned, now);
         }
         if let Some(session) = self.clients.session_mut(index) {
@@ -184,7 +187,7 @@ impl Broker {
     pub(super) fn hand_back_all(
         &mut self,
         delivery: &mut Delivery,
-        groups: &[(u32, Arc<GroupName>)],
+        groups: &[(GroupSerial, Arc<GroupName>)],
         now: Now,
     ) {
         for (group, name) in groups {
@@ -209,7 +212,7 @@ impl Broker {
 }
 
 /// What may go to another member: all that was not sent, and QoS 1 that was not acknowledged.
-fn take_shared(delivery: &mut Delivery, group: u32) -> Vec<Queued> {
+fn take_shared(delivery: &mut Delivery, group: GroupSerial) -> Vec<Queued> {
     let mut taken = delivery.in_flight.take_where(|entry| {
         entry.queued.shared_group == Some(group) && entry.queued.qos == QoS::AtLeastOnce
     });

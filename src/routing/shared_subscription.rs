@@ -5,6 +5,7 @@
 //! the member. One message goes to one member of each group [MQTT-4.8.2-4]. The order of a publisher's
 //! messages holds for the strategies that keep to one member, while it is there.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -49,9 +50,14 @@ pub enum Readiness {
     Offline,
 }
 
+/// Tells a group from all others that this shard has had, also when its number is given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSerial(NonZeroU64);
+
 #[derive(Debug)]
 struct Group {
     name: Arc<GroupName>,
+    serial: GroupSerial,
     /// In the order in which they joined.
     members: Vec<Subscriber>,
     /// Where the next turn of round robin begins.
@@ -63,6 +69,8 @@ struct Group {
 pub struct GroupMembers {
     groups: Slab<Group>,
     by_name: HashMap<Arc<GroupName>, u32, foldhash::fast::RandomState>,
+    /// How many groups there have been.
+    made: u64,
 }
 
 impl GroupMembers {
@@ -86,12 +94,20 @@ impl GroupMembers {
         self.groups.get(group as usize).map(|group| &group.name)
     }
 
+    /// A group's serial, which messages that were chosen for a member carry.
+    pub fn serial(&self, group: u32) -> Option<GroupSerial> {
+        self.groups.get(group as usize).map(|group| group.serial)
+    }
+
     /// Adds a member or replaces its options; gives the group and whether the member is new.
     pub fn join(&mut self, name: GroupName, member: Subscriber) -> (u32, bool) {
         let group = self.find(&name).unwrap_or_else(|| {
             let name = Arc::new(name);
+            let serial = GroupSerial(NonZeroU64::MIN.saturating_add(self.made));
+            self.made += 1;
             let key = self.groups.insert(Group {
                 name: Arc::clone(&name),
+                serial,
                 members: Vec::new(),
                 next: 0,
             });

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::config::limits::{OutboxFull, SessionLimits};
 use crate::mqtt::data_types::QoS;
 use crate::routing::application_message::ApplicationMessage;
+use crate::routing::shared_subscription::GroupSerial;
 
 /// The Subscription Identifiers of all the subscriptions that a message matched; mostly none or one.
 pub type SubscriptionIdentifiers = SmallVec<[u32; 2]>;
@@ -25,7 +26,7 @@ pub struct Queued {
     /// The RETAIN flag of this delivery.
     pub retain: bool,
     /// The shared group it was chosen from, to which it returns when this session ends.
-    pub shared_group: Option<u32>,
+    pub shared_group: Option<GroupSerial>,
     /// [MQTT-3.3.4-3]
     pub subscription_identifiers: SubscriptionIdentifiers,
 }
