@@ -193,7 +193,10 @@ impl Clients {
         };
         let (in_flight, open, waiting) =
             session.delivery.as_ref().map_or((0, true, 0), |delivery| {
-                let open = delivery.in_flight.is_open(connection.terms.in_flight_max);
+                let open = delivery.in_flight.is_open(
+                    connection.terms.in_flight_max,
+                    self.config.session.in_flight_bytes_max,
+                );
                 (delivery.in_flight.len(), open, delivery.outbox.len())
             });
         let full = !open

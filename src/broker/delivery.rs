@@ -258,6 +258,7 @@ impl Clients {
         now_ms: u64,
     ) {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
+        let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
         let Some((slot, session, connection)) = self.connected(target.session) else {
             self.queue(target, qos, publication);
             return;
@@ -265,7 +266,9 @@ impl Clients {
         let open = connection.output.bytes() <= output_bytes_max
             && session.delivery.as_ref().is_none_or(|delivery| {
                 delivery.outbox.is_empty()
-                    && delivery.in_flight.is_open(connection.terms.in_flight_max)
+                    && delivery
+                        .in_flight
+                        .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
             });
         if !open {
             self.queue(target, qos, publication);
@@ -324,11 +327,15 @@ impl Clients {
     /// Whether a session's connection can be given more output.
     pub(super) fn has_room(&mut self, session: SessionIndex) -> bool {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
+        let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
         let Some((_, session, connection)) = self.connected(session) else {
             return false;
         };
         let open = session.delivery.as_ref().is_none_or(|delivery| {
-            delivery.outbox.is_empty() && delivery.in_flight.is_open(connection.terms.in_flight_max)
+            delivery.outbox.is_empty()
+                && delivery
+                    .in_flight
+                    .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
         });
         open && connection.output.bytes() <= output_bytes_max / 2
     }
@@ -338,6 +345,7 @@ impl Clients {
     pub(super) fn pump_outbox(&mut self, index: SessionIndex, now_ms: u64) {
         loop {
             let output_bytes_max = self.config.network.output_bytes_max as usize;
+            let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
             let Some((slot, session, connection)) = self.connected(index) else {
                 return;
             };
@@ -369,7 +377,11 @@ impl Clients {
                 return;
             };
             let acknowledged = front.qos != QoS::AtMostOnce;
-            if acknowledged && !delivery.in_flight.is_open(in_flight_max) {
+            if acknowledged
+                && !delivery
+                    .in_flight
+                    .is_open(in_flight_max, in_flight_bytes_max)
+            {
                 return;
             }
             let Some(queued) = delivery.outbox.pop() else {

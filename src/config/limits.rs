@@ -48,6 +48,8 @@ pub struct SessionLimits {
     pub persistent_v3_expiry_interval_s: u32,
     /// Unacknowledged QoS 1 and 2 messages towards a client, whatever its Receive Maximum.
     pub in_flight_max: u16,
+    /// Bytes of unacknowledged messages towards a client: no more are sent from there on.
+    pub in_flight_bytes_max: u32,
     /// Messages that wait for one session.
     pub outbox_messages_max: u32,
     /// Bytes of messages that wait for one session.
@@ -68,6 +70,7 @@ impl Default for SessionLimits {
             session_expiry_interval_s_max: u32::MAX,
             persistent_v3_expiry_interval_s: u32::MAX,
             in_flight_max: 1024,
+            in_flight_bytes_max: 16 << 20,
             outbox_messages_max: 10_000,
             outbox_bytes_max: 16 << 20,
             outbox_full: OutboxFull::DropNewest,

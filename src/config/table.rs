@@ -246,6 +246,8 @@ pub static KEYS: &[Key] = &[
         "How long a session of a 3.1 or 3.1.1 client without Clean Session outlives its connection. 4294967295 is for ever."),
     integer!(Session, "in_flight_max", Count, 1, U16, config.session.in_flight_max,
         "Unacknowledged QoS 1 and 2 messages towards a client, whatever its Receive Maximum."),
+    integer!(Session, "in_flight_bytes_max", Bytes, 1024, BYTES_U32, config.session.in_flight_bytes_max,
+        "Bytes of unacknowledged QoS 1 and 2 messages towards a client. Once they are reached nothing more is sent until it acknowledges; one message may go beyond."),
     integer!(Session, "outbox_messages_max", Count, 1, U32, config.session.outbox_messages_max,
         "Messages that wait for one session."),
     integer!(Session, "outbox_bytes_max", Bytes, 1024, BYTES_U32, config.session.outbox_bytes_max,

@@ -47,6 +47,8 @@ pub struct InFlightWindow {
     /// The Packet Identifier of the first slot, less one.
     first: u16,
     live: u16,
+    /// Of all messages in it.
+    bytes: usize,
 }
 
 impl InFlightWindow {
@@ -61,10 +63,18 @@ impl InFlightWindow {
         self.live == 0
     }
 
-    /// Whether another message fits under `receive_maximum`.
+    /// The bytes of all messages in flight.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether another message fits under `receive_maximum` and `bytes_max`. The last message before
+    /// `bytes_max` may be of any size, so a large one is not stuck for ever.
     #[inline]
-    pub fn is_open(&self, receive_maximum: u16) -> bool {
-        self.live < receive_maximum && self.slots.len() < usize::from(IDENTIFIERS)
+    pub fn is_open(&self, receive_maximum: u16, bytes_max: u32) -> bool {
+        self.live < receive_maximum
+            && self.bytes < bytes_max as usize
+            && self.slots.len() < usize::from(IDENTIFIERS)
     }
 
     /// The identifier of slot `position`, wrapping from 65,535 to 1 [MQTT-2.2.1-3].
@@ -91,6 +101,7 @@ impl InFlightWindow {
             "window over its span"
         );
         let identifier = self.identifier(self.slots.len());
+        self.bytes += queued.message.bytes();
         self.slots.push_back(Some(InFlight {
             queued,
             stage: Stage::Published,
@@ -111,6 +122,7 @@ impl InFlightWindow {
         let position = self.position(identifier)?;
         let entry = self.slots.get_mut(position)?.take()?;
         self.live -= 1;
+        self.bytes -= entry.queued.message.bytes();
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.first = (self.first + 1) % IDENTIFIERS;
@@ -222,7 +234,7 @@ mod tests {
             );
         }
         assert!(window.is_empty());
-        assert_eq!(window.slots.len(), 0);
+        assert_eq!((window.slots.len(), window.bytes()), (0, 0));
     }
 
     #[test]
@@ -252,11 +264,23 @@ mod tests {
     fn the_window_closes_at_receive_maximum_and_at_the_last_identifier() {
         let mut window = InFlightWindow::default();
         window.push(queued("t"));
-        assert!(!window.is_open(1));
-        assert!(window.is_open(2));
+        assert!(!window.is_open(1, u32::MAX));
+        assert!(window.is_open(2, u32::MAX));
         for _ in 1..65_535 {
             window.push(queued("t"));
         }
-        assert!(!window.is_open(u16::MAX));
+        assert!(!window.is_open(u16::MAX, u32::MAX));
+    }
+
+    #[test]
+    fn the_window_closes_at_its_bytes_and_is_open_for_one_message_of_any_size() {
+        let mut window = InFlightWindow::default();
+        assert!(window.is_open(9, 1));
+        let first = window.push(queued("t"));
+        let bytes = u32::try_from(window.bytes()).unwrap();
+        assert!(!window.is_open(9, bytes));
+        assert!(window.is_open(9, bytes + 1));
+        window.remove(first);
+        assert!(window.is_open(9, 1));
     }
 }

@@ -262,3 +262,42 @@ fn an_oversized_message_does_not_block_a_stored_session() {
     reader.expect_message("t", "fits");
     reader.expect_nothing_before_pong();
 }
+
+#[test]
+fn the_window_has_a_limit_in_bytes() {
+    const KIB: usize = 1024;
+    let broker = Broker::with("session.in_flight_bytes_max = \"1MiB\"");
+    for qos in [1, 2] {
+        let mut reader = broker.client("reader");
+        reader.subscribe("t", qos);
+        let mut writer = broker.client("writer");
+        for _ in 0..12 {
+            writer.publish("t", vec![b'x'; 200 * KIB], qos);
+        }
+        // The sixth reaches the limit.
+        let first = reader.expect(Kind::Publish);
+        assert_eq!(reader.drain_without_acknowledging(SILENCE_MS), 5);
+        let answer = [Kind::PubAck, Kind::PubRec][usize::from(qos - 1)];
+        reader.acknowledge(answer, first.identifier);
+        if qos == 2 {
+            reader.wait_for_acknowledgement(Kind::PubRel, first.identifier);
+            reader.acknowledge(Kind::PubComp, first.identifier);
+        }
+        reader.expect(Kind::Publish);
+        reader.expect_nothing_before_pong();
+    }
+}
+
+#[test]
+fn a_message_over_the_limit_of_the_window_is_delivered_all_the_same() {
+    let broker = Broker::with("session.in_flight_bytes_max = \"1KiB\"");
+    let mut reader = broker.client("reader");
+    reader.subscribe("t", 1);
+    let mut writer = broker.client("writer");
+    for size in [5_000, 10, 200_000] {
+        writer.publish("t", vec![b'x'; size], 1);
+    }
+    for size in [5_000, 10, 200_000] {
+        assert_eq!(reader.message().payload.len(), size);
+    }
+}
