@@ -5,7 +5,6 @@ use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
-use crate::session::inflight::Stage;
 
 use super::receive::Violation;
 use super::{Broker, Now};
@@ -69,12 +68,9 @@ impl Broker {
             self.after_acknowledgement(index, now);
             return Ok(());
         }
-        let reason_code = match in_flight.find(identifier) {
-            Some(entry) => {
-                entry.stage = Stage::Released;
-                ReasonCode::Success
-            }
-            None => ReasonCode::PacketIdentifierNotFound,
+        let reason_code = match in_flight.release(identifier) {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
         };
         let release = Acknowledgement::new(identifier, reason_code);
         self.clients

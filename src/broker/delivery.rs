@@ -357,18 +357,18 @@ impl Clients {
             }
             let in_flight_max = connection.terms.in_flight_max;
             let version = connection.version();
-            let window_room = delivery.in_flight.outstanding_below(in_flight_max);
-            if let Some((identifier, entry)) = delivery.in_flight.next_resend() {
-                if !window_room {
+            if delivery.in_flight.needs_resend() {
+                if !delivery.in_flight.outstanding_below(in_flight_max) {
                     return;
                 }
-                if entry.stage == Stage::ResendRelease {
-                    entry.stage = Stage::Released;
+                let Some((identifier, entry)) = delivery.in_flight.resend_next() else {
+                    return;
+                };
+                if entry.stage == Stage::Released {
                     let release = Acknowledgement::new(identifier, ReasonCode::Success);
                     self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
                     continue;
                 }
-                entry.stage = Stage::Published;
                 let queued = entry.queued.clone();
                 self.send_queued(slot, index, &queued, Some(identifier), true, now_ms);
                 continue;
