@@ -188,7 +188,7 @@ impl Clients {
         };
         let Some(slot) = session.connection else {
             if queue_offline && session.is_persistent() {
-                self.queue(target, QoS::AtMostOnce, publication);
+                self.queue(target, QoS::AtMostOnce, publication, now_ms);
             }
             return;
         };
@@ -260,7 +260,7 @@ impl Clients {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
         let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
         let Some((slot, session, connection)) = self.connected(target.session) else {
-            self.queue(target, qos, publication);
+            self.queue(target, qos, publication, now_ms);
             return;
         };
         let open = connection.output.bytes() <= output_bytes_max
@@ -271,7 +271,7 @@ impl Clients {
                         .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
             });
         if !open {
-            self.queue(target, qos, publication);
+            self.queue(target, qos, publication, now_ms);
             return;
         }
         let view = publication.view;
@@ -302,7 +302,13 @@ impl Clients {
         self.mark_dirty(slot);
     }
 
-    fn queue(&mut self, target: &Target<'_>, qos: QoS, publication: &mut Publication<'_>) {
+    fn queue(
+        &mut self,
+        target: &Target<'_>,
+        qos: QoS,
+        publication: &mut Publication<'_>,
+        now_ms: u64,
+    ) {
         let queued = Queued {
             message: publication.share(),
             qos,
@@ -319,9 +325,11 @@ impl Clients {
         if session.connection.is_none() && !session.is_persistent() {
             return;
         }
-        let dropped = session.delivery_mut().outbox.push(queued, limits);
+        let dropped = session.delivery_mut().outbox.push(queued, limits, now_ms);
         self.counters
-            .drop_messages(DropCause::OutboxFull, dropped as u64);
+            .drop_messages(DropCause::Expired, dropped.expired as u64);
+        self.counters
+            .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
     }
 
     /// Whether a session's connection can be given more output.

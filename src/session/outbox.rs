@@ -31,12 +31,28 @@ pub struct Queued {
     pub subscription_identifiers: SubscriptionIdentifiers,
 }
 
+/// Messages that a full outbox has let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Because they had expired.
+    pub expired: usize,
+    /// Because of the limits.
+    pub over_limit: usize,
+}
+
+/// Visits of a search for expired messages that one push or one message found pays for.
+const VISITS_PER_STEP: usize = 16;
+
 /// What waits for one session.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// At most `SessionLimits::outbox_messages_max` entries and `outbox_bytes_max` bytes.
     queue: VecDeque<Queued>,
     bytes: usize,
+    /// No message expires before this, monotonic milliseconds; none if no message expires at all.
+    expires_from_ms: Option<u64>,
+    /// Visits of the last search that are not paid for; the next one waits until they are.
+    unpaid_visits: usize,
 }
 
 impl Outbox {
@@ -64,22 +80,65 @@ impl Outbox {
     }
 
     /// Queues a message behind the others. Gives how many messages were dropped to stay within the
-    /// limits, the new one among them if it is the one to go.
-    pub fn push(&mut self, queued: Queued, limits: &SessionLimits) -> usize {
+    /// limits: those that have expired first, then by the configured policy, where the new one may be the
+    /// one to go.
+    pub fn push(&mut self, queued: Queued, limits: &SessionLimits, now_ms: u64) -> Dropped {
         let bytes = queued.message.bytes();
-        let mut dropped = 0;
+        let mut dropped = Dropped::default();
+        if self.is_full_for(bytes, limits) {
+            dropped.expired = self.drop_expired(now_ms);
+        }
         while self.is_full_for(bytes, limits) {
+            dropped.over_limit += 1;
             let oldest_goes =
                 limits.outbox_full == OutboxFull::DropOldest && !self.queue.is_empty();
             if !oldest_goes {
-                return dropped + 1;
+                return dropped;
             }
             self.pop();
-            dropped += 1;
+        }
+        if let Some(at) = queued.message.view().expires_at_ms {
+            self.expires_from_ms = Some(self.expires_from_ms.map_or(at, |from| from.min(at)));
         }
         self.bytes += bytes;
         self.queue.push_back(queued);
         dropped
+    }
+
+    /// Drops what has expired. Most messages expire in the order in which they came, so the front is always
+    /// looked at; the rest only when the last search is paid for, so that pushes to an outbox that stays
+    /// full are cheap. Until then, at most for a sixteenth of the outbox's length, expired messages may
+    /// stay behind others.
+    fn drop_expired(&mut self, now_ms: u64) -> usize {
+        self.unpaid_visits = self.unpaid_visits.saturating_sub(VISITS_PER_STEP);
+        if self.expires_from_ms.is_none_or(|from| from > now_ms) {
+            return 0;
+        }
+        let before = self.queue.len();
+        while self
+            .front()
+            .is_some_and(|front| front.message.is_expired(now_ms))
+        {
+            self.pop();
+        }
+        if self.unpaid_visits == 0 {
+            let visits = self.queue.len();
+            let mut expires_from_ms: Option<u64> = None;
+            let bytes = &mut self.bytes;
+            self.queue.retain(|queued| {
+                if queued.message.is_expired(now_ms) {
+                    *bytes -= queued.message.bytes();
+                    return false;
+                }
+                let at = queued.message.view().expires_at_ms;
+                expires_from_ms = expires_from_ms.into_iter().chain(at).min();
+                true
+            });
+            self.expires_from_ms = expires_from_ms;
+            let found = visits - self.queue.len();
+            self.unpaid_visits = visits.saturating_sub(found * VISITS_PER_STEP);
+        }
+        before - self.queue.len()
     }
 
     /// The next message to send, which stays queued.
@@ -123,6 +182,10 @@ pub(crate) mod tests {
 
     /// A message of QoS 1 for tests.
     pub(crate) fn queued(topic: &str) -> Queued {
+        expiring(topic, None)
+    }
+
+    fn expiring(topic: &str, expires_at_ms: Option<u64>) -> Queued {
         let message = MessageView {
             topic,
             topic_hash: TopicHasher::new(1).hash(topic),
@@ -130,7 +193,7 @@ pub(crate) mod tests {
             payload: b"payload",
             qos: QoS::AtLeastOnce,
             retain: false,
-            expires_at_ms: None,
+            expires_at_ms,
         };
         Queued {
             message: message.to_message(),
@@ -165,9 +228,10 @@ pub(crate) mod tests {
         ] {
             let limits = limits(2, policy);
             let mut outbox = Outbox::default();
-            assert_eq!(outbox.push(queued("a"), &limits), 0);
-            assert_eq!(outbox.push(queued("b"), &limits), 0);
-            assert_eq!(outbox.push(queued("c"), &limits), 1);
+            for (topic, over_limit) in [("a", 0), ("b", 0), ("c", 1)] {
+                let dropped = outbox.push(queued(topic), &limits, 0);
+                assert_eq!((dropped.expired, dropped.over_limit), (0, over_limit));
+            }
             assert_eq!(topics(&mut outbox), left);
         }
     }
@@ -180,11 +244,51 @@ pub(crate) mod tests {
         };
         let mut outbox = Outbox::default();
         for _ in 0..100 {
-            outbox.push(queued("a/topic"), &limits);
+            outbox.push(queued("a/topic"), &limits, 0);
             assert!(outbox.bytes() <= 400);
         }
         assert!(!outbox.is_empty());
         while outbox.pop().is_some() {}
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn expired_messages_make_room_before_any_live_one_goes() {
+        for policy in [OutboxFull::DropOldest, OutboxFull::DropNewest] {
+            let limits = limits(4, policy);
+            let mut outbox = Outbox::default();
+            for (topic, at) in [
+                ("a", None),
+                ("b", Some(10)),
+                ("c", Some(30)),
+                ("d", Some(10)),
+            ] {
+                outbox.push(expiring(topic, at), &limits, 0);
+            }
+            let dropped = outbox.push(queued("e"), &limits, 20);
+            assert_eq!((dropped.expired, dropped.over_limit), (2, 0));
+            assert_eq!(topics(&mut outbox), ["a", "c", "e"]);
+            assert_eq!(outbox.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_outbox_is_not_searched_at_every_push() {
+        let limits = limits(10_000, OutboxFull::DropNewest);
+        let mut outbox = Outbox::default();
+        outbox.push(queued("stays"), &limits, 0);
+        // One more expires with each push: the worst case for a search.
+        for n in 1..10_000 {
+            outbox.push(expiring("t", Some(20_000 - n)), &limits, 0);
+        }
+        let mut searched = 0;
+        let mut live_dropped = 0;
+        for now_ms in 10_001..20_000 {
+            let dropped = outbox.push(expiring("t", Some(50_000)), &limits, now_ms);
+            searched += usize::from(dropped.expired > 0);
+            live_dropped += dropped.over_limit;
+        }
+        assert!(searched <= 40, "{searched} searches");
+        assert!(live_dropped <= 700, "{live_dropped} dropped");
     }
 }
