@@ -5,6 +5,7 @@
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
 
+use super::clients::Clients;
 use super::{Broker, Now};
 
 /// How often a part of the retained messages is looked through for expired ones, milliseconds.
@@ -37,6 +38,30 @@ pub(super) enum Timer {
     Sweep,
 }
 
+impl Timer {
+    /// Whether what it was set for is still so; otherwise it is void.
+    fn is_current(&self, clients: &Clients) -> bool {
+        match *self {
+            Self::KeepAlive { slot, serial } => clients
+                .connection(slot)
+                .is_some_and(|connection| connection.serial == serial),
+            Self::Will {
+                session,
+                generation,
+                epoch,
+            }
+            | Self::SessionExpiry {
+                session,
+                generation,
+                epoch,
+            } => clients
+                .session(session)
+                .is_some_and(|session| session.generation == generation && session.epoch == epoch),
+            Self::SystemTopics | Self::SystemTopicsAtOnce | Self::Sweep => true,
+        }
+    }
+}
+
 impl Broker {
     pub(super) fn start_timers(&mut self, now: Now) {
         self.arm_system_topics(now);
@@ -50,7 +75,10 @@ impl Broker {
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(now.mono_ms, &mut due);
+        let clients = &self.clients;
+        let is_current = |timer: &Timer| timer.is_current(clients);
+        self.wheel
+            .advance_current(now.mono_ms, &mut due, is_current);
         for timer in due.drain(..) {
             self.fire(timer, now);
         }
@@ -60,21 +88,13 @@ impl Broker {
     fn fire(&mut self, timer: Timer, now: Now) {
         match timer {
             Timer::KeepAlive { slot, serial } => self.check_keep_alive(slot, serial, now),
-            Timer::Will {
-                session,
-                generation,
-                epoch,
-            } => {
-                if self.is_current(session, generation, epoch) {
+            Timer::Will { session, .. } => {
+                if timer.is_current(&self.clients) {
                     self.publish_will(session, now);
                 }
             }
-            Timer::SessionExpiry {
-                session,
-                generation,
-                epoch,
-            } => {
-                if self.is_current(session, generation, epoch) {
+            Timer::SessionExpiry { session, .. } => {
+                if timer.is_current(&self.clients) {
                     self.clients.counters.sessions_expired += 1;
                     self.end_session(session, now);
                 }
@@ -83,12 +103,6 @@ impl Broker {
             Timer::SystemTopicsAtOnce => self.ask_counters(now),
             Timer::Sweep => self.sweep_retained(now),
         }
-    }
-
-    fn is_current(&self, session: SessionIndex, generation: u32, epoch: u32) -> bool {
-        self.clients
-            .session(session)
-            .is_some_and(|session| session.generation == generation && session.epoch == epoch)
     }
 
     fn check_keep_alive(&mut self, slot: u32, serial: u32, now: Now) {
@@ -138,5 +152,53 @@ impl Broker {
                 .unwrap_or_default(),
         );
         self.wheel.set(now.mono_ms + SWEEP_EVERY_MS, Timer::Sweep);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::{Budget, Flow};
+    use crate::config::Config;
+    use crate::routing::ids::ShardId;
+    use crate::routing::topic_hash::TopicHasher;
+
+    /// CONNECT with a Session Expiry Interval of 4,000,000 s, the longest Keep Alive and a Will after
+    /// 4,000,000 s.
+    const CONNECT: &[u8] = b"\x10\x1f\0\x04MQTT\x05\x06\xff\xff\x05\x11\0\x3d\x09\0\0\x01c\
+        \x05\x18\0\x3d\x09\0\0\x01w\0\x01x";
+
+    #[test]
+    fn clients_that_come_and_go_with_long_intervals_leave_no_timers() {
+        let mut now = Now {
+            mono_ms: 0,
+            unix_s: 0,
+        };
+        let config = Arc::new(Config::default());
+        let mut broker = Broker::new(ShardId(0), 1, config, TopicHasher::new(1), now);
+        let mut most = 0;
+        for _ in 0..1_000 {
+            broker.open(0, 0, now);
+            let mut budget = Budget { bytes: 1_000 };
+            let progress = broker.receive(0, CONNECT, &mut budget, now);
+            assert_eq!(
+                (progress.consumed, progress.flow),
+                (CONNECT.len(), Flow::Continue)
+            );
+            broker.network_closed(0, "cut", now);
+            broker.release(0);
+            now.mono_ms += 1_000;
+            broker.tick(now);
+            most = most.max(broker.wheel.len());
+        }
+        // Three for each client of the last minute.
+        assert!(most <= 3 * 62, "{most} timers");
+        assert_eq!(broker.clients.sessions.len(), 1);
+        now.mono_ms += 4_000_000_000;
+        broker.tick(now);
+        assert!(broker.clients.sessions.is_empty(), "the last one expires");
     }
 }
