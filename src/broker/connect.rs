@@ -121,7 +121,6 @@ impl Broker {
         let counters = &mut self.clients.counters;
         counters.connections += 1;
         counters.connections_accepted += 1;
-        counters.connections_peak = counters.connections_peak.max(counters.connections);
         let connack = ConnAck {
             session_present: present.is_some(),
             reason_code: ReasonCode::Success,

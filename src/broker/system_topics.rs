@@ -41,6 +41,9 @@ pub(super) struct SystemTopics {
     /// Answers that are still to come, and their sum so far.
     awaited: u16,
     sum: Counters,
+    /// The largest sum of connections of any round. As in Mosquitto, a peak between two rounds is not seen:
+    /// those of single shards come at different times and cannot be added.
+    connections_max: u64,
     last: Option<(u64, Counters)>,
     loads: [[f64; 3]; LOAD_TOPICS.len()],
 }
@@ -52,6 +55,7 @@ impl SystemTopics {
             active: false,
             awaited: 0,
             sum: Counters::default(),
+            connections_max: 0,
             last: None,
             loads: [[0.0; 3]; LOAD_TOPICS.len()],
         }
@@ -85,7 +89,7 @@ impl SystemTopics {
             ("clients/connected", sum.connections.to_string()),
             ("clients/disconnected", offline.to_string()),
             ("clients/total", sum.sessions.to_string()),
-            ("clients/maximum", sum.connections_peak.to_string()),
+            ("clients/maximum", self.connections_max.to_string()),
             ("clients/expired", sum.sessions_expired.to_string()),
             ("messages/received", sum.packets_received.to_string()),
             ("messages/sent", sum.packets_sent.to_string()),
@@ -175,6 +179,7 @@ impl Broker {
         if state.awaited > 0 {
             return;
         }
+        state.connections_max = state.connections_max.max(state.sum.connections);
         state.update_loads(now.mono_ms);
         if !state.active {
             return;

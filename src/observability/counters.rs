@@ -36,8 +36,6 @@ pub struct Counters {
     pub retained_messages: u64,
     /// Gauge: bytes of the retained messages.
     pub retained_bytes: u64,
-    /// The most connections there were at once.
-    pub connections_peak: u64,
     /// Connections that got a CONNACK with Success.
     pub connections_accepted: u64,
     /// Sessions that expired.
@@ -83,7 +81,6 @@ impl Counters {
         self.subscriptions += other.subscriptions;
         self.retained_messages += other.retained_messages;
         self.retained_bytes += other.retained_bytes;
-        self.connections_peak += other.connections_peak;
         self.connections_accepted += other.connections_accepted;
         self.sessions_expired += other.sessions_expired;
         self.packets_received += other.packets_received;

@@ -122,3 +122,23 @@ fn a_zero_interval_switches_them_off() {
     reader.subscribe("$SYS/#", 0);
     reader.expect_nothing(2_000);
 }
+
+#[test]
+fn the_maximum_is_of_clients_that_were_there_at_once() {
+    let broker = Broker::with(SETTINGS);
+    // On every shard, one after the other: the shards' own peaks add up to more.
+    for n in 0..20 {
+        broker.client(&format!("passing-{n}")).disconnect();
+    }
+    let mut reader = broker.client("reader");
+    reader.subscribe("$SYS/broker/clients/maximum", 0);
+    assert_eq!(reader.message().text(), "1");
+    let others: Vec<Client> = (0..4)
+        .map(|n| broker.client(&format!("stays-{n}")))
+        .collect();
+    wait_for_value(&mut reader, "clients/maximum", |value| value == "5");
+    drop(others);
+    for _ in 0..2 {
+        assert_eq!(reader.message().text(), "5");
+    }
+}
