@@ -294,6 +294,7 @@ impl Broker {
         let anyone = match self.found.as_slice() {
             [] => return false,
             [filter] => {
+                let mut anyone = false;
                 let subscribers = self.local.subscribers(*filter);
                 publication.several = subscribers.len() > 1;
                 if publication.several {
@@ -303,6 +304,7 @@ impl Broker {
                     if subscriber.no_local() && publisher == Some(subscriber.session) {
                         continue; // [MQTT-3.8.3-3]
                     }
+                    anyone = true;
                     let identifier = [subscriber.subscription_identifier];
                     let target = target(
                         subscriber,
@@ -311,7 +313,7 @@ impl Broker {
                     );
                     self.clients.deliver(&target, publication, now.mono_ms);
                 }
-                true
+                anyone
             }
             _ => self.route_overlapping(publication, publisher, now),
         };
