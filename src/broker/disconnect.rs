@@ -21,11 +21,15 @@ impl Broker {
         disconnect: &Disconnect<'_>,
         now: Now,
     ) -> Result<(), Violation> {
+        let asked_in_connect = self
+            .clients
+            .connection(slot)
+            .is_some_and(|connection| connection.terms.session_expiry_asked);
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
         };
         if let Some(expiry_s) = disconnect.properties.session_expiry_interval_s {
-            if session.expiry_interval_s == 0 && expiry_s > 0 {
+            if !asked_in_connect && expiry_s > 0 {
                 // 3.14.2.2.2
                 return Err(Violation::new(
                     ReasonCode::ProtocolError,

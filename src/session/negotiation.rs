@@ -26,6 +26,8 @@ pub struct Terms {
     pub keep_alive_s: u16,
     /// How long the session lives after the connection, seconds.
     pub session_expiry_interval_s: u32,
+    /// Whether CONNECT asked for a session that outlives the connection, whatever became of it.
+    pub session_expiry_asked: bool,
     /// Whether Reason String and User Properties may go into any packet [MQTT-3.1.2-29].
     pub problem_information: bool,
 }
@@ -40,6 +42,7 @@ impl Terms {
             outbound_alias_max: 0,
             keep_alive_s: 0,
             session_expiry_interval_s: 0,
+            session_expiry_asked: false,
             problem_information: true,
         }
     }
@@ -63,6 +66,7 @@ impl Terms {
                 .min(listener.topic_alias_maximum_outgoing),
             keep_alive_s: keep_alive(connect.keep_alive_s, listener, version),
             session_expiry_interval_s: session_expiry(connect, session),
+            session_expiry_asked: properties.session_expiry_interval_s.unwrap_or(0) > 0,
             problem_information: properties.request_problem_information.unwrap_or(true),
         }
     }

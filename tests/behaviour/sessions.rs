@@ -330,3 +330,17 @@ fn large_messages_wait_within_the_limit_in_bytes() {
     again.expect_message("t", "small");
     again.expect_nothing_before_pong();
 }
+
+#[test]
+fn disconnect_may_repeat_an_expiry_that_the_broker_cut_to_nothing() {
+    let broker = Broker::with("session.session_expiry_interval_s_max = 0");
+    let mut client = Client::connect(&broker, Connect::new("cut").expiry_s(600));
+    let expiry = (SESSION_EXPIRY_INTERVAL, Value::Four(300));
+    client.send_raw(&packet::disconnect(0, std::slice::from_ref(&expiry)));
+    client.expect_closed();
+    assert!(!Client::connect(&broker, Connect::new("cut").resume()).session_present());
+    // What was 0 in CONNECT stays so.
+    let mut client = broker.client("none");
+    client.send_raw(&packet::disconnect(0, &[expiry]));
+    client.expect_end(0x82);
+}
