@@ -59,23 +59,13 @@ pub fn placement(
 }
 
 impl Broker {
-    /// The first packet, which must be CONNECT [MQTT-3.1.0-1].
-    pub(super) fn first_packet(
+    /// The first packet of a connection.
+    pub(super) fn connect(
         &mut self,
         slot: u32,
-        frame: &Frame<'_>,
+        connect: &Connect<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        match frame.packet_type()? {
-            PacketType::Connect => self.connect(slot, &Connect::decode(frame)?, now),
-            _ => Err(Violation::new(
-                ReasonCode::ProtocolError,
-                "the first packet is not CONNECT",
-            )),
-        }
-    }
-
-    fn connect(&mut self, slot: u32, connect: &Connect<'_>, now: Now) -> Result<(), Violation> {
         let listener = self
             .clients
             .connection(slot)

@@ -159,6 +159,13 @@ impl Broker {
             .is_none_or(|connection| connection.phase == Phase::Closing)
     }
 
+    /// Whether the connection has not sent a CONNECT that was handled.
+    pub fn awaits_connect(&self, slot: u32) -> bool {
+        self.clients
+            .connection(slot)
+            .is_some_and(|connection| connection.phase == Phase::Fresh)
+    }
+
     /// The next connection that has output to send or is to be closed.
     pub fn next_dirty(&mut self) -> Option<u32> {
         let slot = self.clients.dirty.pop()?;

@@ -4,6 +4,7 @@ use crate::config::limits::PENDING_SUBACKS_MAX;
 use crate::mqtt::data_types::Role;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::packet::connect::Connect;
 use crate::mqtt::packet::publish::Publish;
 use crate::mqtt::packet::{PINGRESP, Packet, PacketType};
 use crate::mqtt::reason_code::ReasonCode;
@@ -60,17 +61,46 @@ impl From<DecodeError> for Violation {
 impl Broker {
     /// Takes the packets at the front of `bytes`, which a connection has received.
     pub fn receive(&mut self, slot: u32, bytes: &[u8], budget: &mut Budget, now: Now) -> Progress {
-        let Some(connection) = self.clients.connection_mut(slot) else {
+        let Some(connection) = self.clients.connection(slot) else {
             return Progress {
                 consumed: bytes.len(),
                 flow: Flow::Closing,
             };
         };
-        connection.last_packet_ms = now.mono_ms;
-        let packet_bytes_max = self.config.listeners
-            [usize::from(connection.listener).min(self.config.listeners.len() - 1)]
-        .limits
-        .packet_bytes_max as usize;
+        let first_byte = bytes.first().copied();
+        if connection.phase == Phase::Fresh
+            && first_byte.is_some_and(|first| first != PacketType::Connect.first_byte())
+        {
+            // Refused by its first byte: the rest of such a packet may never come.
+            let cause = "the first packet is not CONNECT"; // [MQTT-3.1.0-1]
+            self.refuse_connect(
+                slot,
+                bytes,
+                Violation::new(ReasonCode::ProtocolError, cause),
+            );
+        }
+        let progress = self.take_packets(slot, bytes, budget, now);
+        if progress.consumed > 0
+            && let Some(connection) = self.clients.connection_mut(slot)
+        {
+            // Only whole packets count [MQTT-3.1.2-22].
+            connection.last_packet_ms = now.mono_ms;
+        }
+        progress
+    }
+
+    fn take_packets(
+        &mut self,
+        slot: u32,
+        bytes: &[u8],
+        budget: &mut Budget,
+        now: Now,
+    ) -> Progress {
+        let listener = self
+            .clients
+            .connection(slot)
+            .map_or(0, |connection| connection.listener);
+        let packet_bytes_max = self.listener(listener).packet_bytes_max as usize;
         let mut consumed = 0;
         loop {
             if self.is_closing(slot) {
@@ -157,7 +187,8 @@ impl Broker {
         };
         let version = connection.version();
         let Phase::Connected(session) = connection.phase else {
-            return self.first_packet(slot, frame, now);
+            // `receive` has seen that it is CONNECT.
+            return self.connect(slot, &Connect::decode(frame)?, now);
         };
         // Apart from the others, so that the one that comes most is not moved through them.
         if frame.packet_type()? == PacketType::Publish {

@@ -422,10 +422,13 @@ impl Shard {
         for timer in due.drain(..) {
             match timer {
                 Timer::Connect(token) => {
-                    let waiting = self
+                    let connecting = self
                         .connection(token)
-                        .is_some_and(|connection| connection.state == State::Connecting);
-                    if waiting {
+                        .map(|connection| connection.state == State::Connecting);
+                    let awaits = connecting.is_some_and(|connecting| {
+                        connecting || self.broker.awaits_connect(token.slot)
+                    });
+                    if awaits {
                         self.abandon(token, "no CONNECT within connect_timeout_s");
                     }
                 }
