@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::mqtt::data_types::ProtocolVersion;
-use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::frame::{Framing, frame};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::connack::ConnAck;
 use crate::mqtt::packet::connect::{self, Connect};

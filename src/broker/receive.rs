@@ -158,6 +158,13 @@ impl Broker {
         }
     }
 
+    /// Whether a connection waits for its client to read.
+    pub fn is_output_full(&self, slot: u32) -> bool {
+        self.clients.connection(slot).is_some_and(|connection| {
+            connection.output.bytes() > self.config.network.output_bytes_max as usize
+        })
+    }
+
     /// Whether a connection that was paused may go on.
     pub fn may_resume(&self, slot: u32) -> bool {
         let Some(connection) = self.clients.connection(slot) else {

@@ -82,6 +82,8 @@ pub(super) struct NetConnection {
     pub(super) peer: PeerAddress,
     /// Received and not taken yet: a part of a packet, or what a paused connection left.
     pub(super) carry: Vec<u8>,
+    /// Why the network ended a paused connection: what was received before is taken first.
+    pub(super) ended: Option<&'static str>,
     /// In which turn `turn_bytes` were received.
     pub(super) turn: u64,
     pub(super) turn_bytes: usize,

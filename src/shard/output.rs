@@ -91,9 +91,15 @@ impl Shard {
                 self.flush(token, now);
             }
             Err(_) => {
-                self.broker
-                    .network_closed(token.slot, "the connection was reset", now);
-                self.finish(token);
+                self.lost(token, "the connection was reset", now);
+                let goes_on = self
+                    .connection(token)
+                    .is_some_and(|connection| connection.state == State::Paused);
+                if goes_on {
+                    // What it has sent is still taken; what it is sent is lost.
+                    self.broker.output_sent(token.slot, now);
+                    self.flush(token, now);
+                }
             }
         }
     }

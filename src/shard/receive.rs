@@ -9,6 +9,7 @@ use crate::net::ring::{Buffer, Token};
 
 use super::Shard;
 use super::connection::State;
+use super::turn::Timer;
 
 impl Shard {
     pub(super) fn received(
@@ -56,7 +57,8 @@ impl Shard {
                 }
             }
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => match state {
-                State::Home => self.arm_receive(token),
+                // It was paused, and has gone on or ended since.
+                State::Home | State::Lingering => self.arm_receive(token),
                 State::Finishing => self.close_if_idle(token),
                 _ => {}
             },
@@ -65,15 +67,49 @@ impl Shard {
         }
     }
 
-    /// The network has ended a connection.
-    fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
+    /// The network has ended a connection. What a paused one has received before is taken first: it may be
+    /// a DISCONNECT, or messages that other clients wait for.
+    pub(super) fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
         let Some(connection) = self.connection(token) else {
             return;
         };
+        if connection.state == State::Paused && !connection.carry.is_empty() {
+            if connection.ended.is_none() {
+                connection.ended = Some(cause);
+                self.start_unread_timer(token, now);
+            }
+            return;
+        }
         if matches!(connection.state, State::Home | State::Paused) {
             self.broker.network_closed(token.slot, cause, now);
         }
         self.finish(token);
+    }
+
+    fn start_unread_timer(&mut self, token: Token, now: Now) {
+        let linger_ms = u64::from(self.config.network.close_linger_s) * 1000;
+        self.wheel
+            .set(now.mono_ms + linger_ms, Timer::Unread(token));
+    }
+
+    /// Gives up on a connection that the client has ended and that waits for it to read.
+    pub(super) fn check_unread(&mut self, token: Token, now: Now) {
+        let unread = self.broker.is_output_full(token.slot);
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
+        let Some(cause) = connection
+            .ended
+            .filter(|_| connection.state == State::Paused)
+        else {
+            return;
+        };
+        if unread {
+            connection.state = State::Home;
+            self.lost(token, cause, now);
+        } else {
+            self.start_unread_timer(token, now);
+        }
     }
 
     fn received_connecting(&mut self, token: Token, buffer: Buffer, now: Now) {
@@ -135,7 +171,7 @@ impl Shard {
         let progress = self.broker.receive(token.slot, &carry, &mut budget, now);
         carry.drain(..progress.consumed);
         self.keep(token, carry);
-        self.follow(token, progress.flow);
+        self.follow(token, progress.flow, now);
     }
 
     fn received_home(&mut self, token: Token, buffer: Buffer, now: Now) {
@@ -180,7 +216,7 @@ impl Shard {
         }
         self.ring.recycle(buffer);
         self.keep(token, carry);
-        self.follow(token, flow);
+        self.follow(token, flow, now);
     }
 
     /// Puts the carry back, or its buffer aside if it is empty: an idle connection owns none.
@@ -195,14 +231,16 @@ impl Shard {
     }
 
     /// What the broker wants next with a connection.
-    fn follow(&mut self, token: Token, flow: Flow) {
+    fn follow(&mut self, token: Token, flow: Flow, now: Now) {
         let Some(connection) = self.connection(token) else {
             return;
         };
         match flow {
             Flow::Continue => {
                 connection.state = State::Home;
-                if !connection.receiving {
+                if let Some(cause) = connection.ended {
+                    self.lost(token, cause, now);
+                } else if !connection.receiving {
                     self.arm_receive(token);
                 }
             }

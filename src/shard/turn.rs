@@ -67,6 +67,8 @@ pub(super) enum Timer {
     Connect(Token),
     /// A connection that was to be closed is closed now.
     Linger(Token),
+    /// A client that has ended its stream may not read what it waits for.
+    Unread(Token),
     /// Descriptors may be there again.
     Accept(u16),
     /// The grace time of a shutdown is over.
@@ -320,6 +322,7 @@ impl Shard {
             listener,
             peer,
             carry: Vec::new(),
+            ended: None,
             turn: 0,
             turn_bytes: 0,
             permit,
@@ -408,6 +411,7 @@ impl Shard {
             listener: handover.listener,
             peer: handover.peer,
             carry: handover.unread,
+            ended: None,
             turn: 0,
             turn_bytes: 0,
             permit: handover.permit,
@@ -433,6 +437,7 @@ impl Shard {
                     }
                 }
                 Timer::Linger(token) => self.finish(token),
+                Timer::Unread(token) => self.check_unread(token, now),
                 Timer::Accept(listener) => self.arm_accept(listener),
                 Timer::Grace => self.grace_over = true,
             }

@@ -21,6 +21,7 @@ mod limits;
 mod malformed;
 mod mesh;
 mod overload;
+mod paused;
 mod properties;
 mod publish;
 mod redirect;
