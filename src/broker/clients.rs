@@ -31,6 +31,8 @@ pub(super) struct Clients {
     pub(super) buffers: Buffers,
     pub(super) prefab: Prefab,
     pub(super) counters: Counters,
+    /// What routing has cost so far, in bytes of a connection's share of a turn.
+    pub(super) routing_cost: u64,
     /// Live messages with RETAIN to sessions that are being sent retained ones.
     pub(super) live_retained: Vec<(SessionIndex, TopicHash)>,
 }
@@ -47,6 +49,7 @@ impl Clients {
             buffers: Buffers::default(),
             prefab: Prefab::default(),
             counters: Counters::default(),
+            routing_cost: 0,
             live_retained: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 //! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
-use crate::config::limits::LARGE_PAYLOAD_BYTES;
+use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES};
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
@@ -154,6 +154,7 @@ impl Clients {
         now_ms: u64,
     ) {
         let qos = target.qos.min(publication.view.qos);
+        self.routing_cost += DELIVERY_COST_BYTES;
         if publication.view.retain {
             self.note_live_retained(target.session, publication);
         }

@@ -221,6 +221,11 @@ impl Broker {
         &mut self.mesh
     }
 
+    /// What routing has cost so far, in the unit of [`Budget`].
+    pub fn routing_cost(&self) -> u64 {
+        self.clients.routing_cost
+    }
+
     /// What this shard has counted.
     pub fn counters(&self) -> Counters {
         Counters {

@@ -1,7 +1,7 @@
 //! PUBLISH (3.3): from the packet to everyone who wants the message.
 
 use crate::config::SharedStrategy;
-use crate::config::limits::Overlapping;
+use crate::config::limits::{ENVELOPE_COST_BYTES, Overlapping};
 use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion, QoS};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
@@ -269,6 +269,7 @@ impl Broker {
             );
             for shard in shards.iter() {
                 let view = publication.view;
+                self.clients.routing_cost += ENVELOPE_COST_BYTES;
                 self.mesh
                     .stage_publish(shard, &view, || publication.share());
                 anyone = true;

@@ -1,6 +1,6 @@
 //! Bytes of a connection: packet by packet, within a budget.
 
-use crate::config::limits::PENDING_SUBACKS_MAX;
+use crate::config::limits::{PACKET_COST_BYTES_MIN, PENDING_SUBACKS_MAX};
 use crate::mqtt::data_types::Role;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::frame::{Frame, Framing, frame};
@@ -15,7 +15,7 @@ use super::{Broker, Now};
 /// What a connection may still do in this turn.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Bytes.
+    /// Bytes of packets, or what their routing costs if that is more.
     pub bytes: usize,
 }
 
@@ -128,12 +128,18 @@ impl Broker {
                     flow: Flow::Pause,
                 };
             }
-            budget.bytes = budget.bytes.saturating_sub(frame.packet_bytes);
             self.clients.counters.packets_received += 1;
             self.clients.counters.bytes_received += frame.packet_bytes as u64;
+            let before = self.clients.routing_cost;
             if let Err(violation) = self.packet(slot, &frame, now) {
                 self.refuse(slot, &bytes[consumed..], violation, now);
             }
+            let routing = usize::try_from(self.clients.routing_cost - before).unwrap_or(usize::MAX);
+            let cost = frame
+                .packet_bytes
+                .max(PACKET_COST_BYTES_MIN)
+                .max(routing);
+            budget.bytes = budget.bytes.saturating_sub(cost);
             consumed += frame.packet_bytes;
         }
     }

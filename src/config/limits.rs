@@ -27,6 +27,15 @@ pub const SHARDS_MAX: u16 = 256;
 pub const INBOX_BATCHES_PER_TURN_MAX: usize = 256;
 /// Visits that one slice of a retained selection may make, so that no turn stalls.
 pub const RETAINED_VISITS_PER_SLICE_MAX: usize = 4096;
+/// What the smallest packet costs its connection's share of a turn, bytes: as much time as that many.
+pub const PACKET_COST_BYTES_MIN: usize = 16;
+/// What the delivery of a message to one session of the shard costs, bytes. Few enough that a fan-out to a
+/// thousand still sends many messages at once to each.
+pub const DELIVERY_COST_BYTES: u64 = 2;
+/// What a message for another shard costs, bytes: it may have many receivers there.
+pub const ENVELOPE_COST_BYTES: u64 = 64;
+/// Once the batches of a turn have cost this, the others wait for the next turn, bytes.
+pub const INBOX_COST_PER_TURN_MAX: u64 = 128 * 1024;
 /// A Reason String or ClientID in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
@@ -207,7 +216,7 @@ pub struct NetworkLimits {
     /// Output of one connection that waits or is on its way, bytes. Beyond it QoS 0 is dropped and QoS 1
     /// and 2 stay in the outbox.
     pub output_bytes_max: u32,
-    /// Bytes that one connection may bring into one turn.
+    /// Bytes that one connection may bring into one turn; messages to many receivers count for more.
     pub receive_budget_bytes: u32,
     /// Submission queue entries of a shard's ring.
     pub ring_entries: u32,
@@ -229,7 +238,7 @@ impl Default for NetworkLimits {
     fn default() -> Self {
         Self {
             output_bytes_max: 1 << 20,
-            receive_budget_bytes: 256 << 10,
+            receive_budget_bytes: 64 << 10,
             ring_entries: 1024,
             receive_buffers: 512,
             receive_buffer_bytes: 2048,

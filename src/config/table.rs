@@ -289,7 +289,7 @@ pub static KEYS: &[Key] = &[
     integer!(Network, "output_bytes_max", Bytes, 4096, 1 << 30, config.network.output_bytes_max,
         "Output of one connection that waits or is on its way. Beyond it QoS 0 is dropped, and QoS 1 and 2 stay in the outbox."),
     integer!(Network, "receive_budget_bytes", Bytes, 1024, 1 << 30, config.network.receive_budget_bytes,
-        "Bytes that one connection may bring into one turn, so that it does not starve the others."),
+        "Bytes that one connection may bring into one turn, so that it does not starve the others. A message to many receivers counts for more than its bytes."),
     integer!(Network, "ring_entries", Count, 8, 32_768, config.network.ring_entries,
         "Submission queue entries of a shard's ring."),
     integer!(power_of_two Network, "receive_buffers", Count, 16, 32_768, config.network.receive_buffers,

@@ -84,8 +84,9 @@ pub(super) struct NetConnection {
     pub(super) carry: Vec<u8>,
     /// Why the network ended a paused connection: what was received before is taken first.
     pub(super) ended: Option<&'static str>,
-    /// In which turn `turn_bytes` were received.
+    /// In which turn `turn_cost` was spent.
     pub(super) turn: u64,
-    pub(super) turn_bytes: usize,
+    /// What its packets have cost in that turn, in the unit of its budget.
+    pub(super) turn_cost: usize,
     pub(super) permit: Permit,
 }

@@ -170,6 +170,7 @@ impl Shard {
         let mut carry = std::mem::take(&mut connection.carry);
         let progress = self.broker.receive(token.slot, &carry, &mut budget, now);
         carry.drain(..progress.consumed);
+        self.spend(token, budget);
         self.keep(token, carry);
         self.follow(token, progress.flow, now);
     }
@@ -184,7 +185,6 @@ impl Shard {
             return;
         };
         let bytes = self.ring.bytes(&buffer);
-        connection.turn_bytes += bytes.len();
         let mut flow = Flow::Continue;
         let mut rest = bytes;
         let mut carry = std::mem::take(&mut connection.carry);
@@ -215,6 +215,7 @@ impl Shard {
             carry.extend_from_slice(rest);
         }
         self.ring.recycle(buffer);
+        self.spend(token, budget);
         self.keep(token, carry);
         self.follow(token, flow, now);
     }
@@ -299,10 +300,18 @@ impl Shard {
         };
         if connection.turn != turn {
             connection.turn = turn;
-            connection.turn_bytes = 0;
+            connection.turn_cost = 0;
         }
         Budget {
-            bytes: share.saturating_sub(connection.turn_bytes),
+            bytes: share.saturating_sub(connection.turn_cost),
+        }
+    }
+
+    /// Notes what is left of a budget.
+    fn spend(&mut self, token: Token, left: Budget) {
+        let share = self.config.network.receive_budget_bytes as usize;
+        if let Some(connection) = self.connection(token) {
+            connection.turn_cost = share.saturating_sub(left.bytes);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::broker::output::Buffers;
 use crate::broker::timer_wheel::TimerWheel;
 use crate::broker::{Broker, Now};
 use crate::config::Config;
-use crate::config::limits::INBOX_BATCHES_PER_TURN_MAX;
+use crate::config::limits::{INBOX_BATCHES_PER_TURN_MAX, INBOX_COST_PER_TURN_MAX};
 use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
@@ -324,7 +324,7 @@ impl Shard {
             carry: Vec::new(),
             ended: None,
             turn: 0,
-            turn_bytes: 0,
+            turn_cost: 0,
             permit,
         });
     }
@@ -381,7 +381,11 @@ impl Shard {
     }
 
     fn take_inbox(&mut self, now: Now) {
+        let cost_max = self.broker.routing_cost() + INBOX_COST_PER_TURN_MAX;
         for _ in 0..INBOX_BATCHES_PER_TURN_MAX {
+            if self.broker.routing_cost() >= cost_max {
+                return;
+            }
             match self.inbox.next() {
                 None => return,
                 Some(Message::Batch(batch)) => {
@@ -413,7 +417,7 @@ impl Shard {
             carry: handover.unread,
             ended: None,
             turn: 0,
-            turn_bytes: 0,
+            turn_cost: 0,
             permit: handover.permit,
         });
         self.begin(token, now);

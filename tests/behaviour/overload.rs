@@ -1,5 +1,6 @@
 //! Clients that do not read, that flood, that are cut off by the thousand: the others do not notice.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -122,6 +123,67 @@ fn a_flood_does_not_slow_the_others() {
         "p99 of {} round trips is {slow:?}",
         times.len()
     );
+}
+
+/// Subscribes `count` clients to `topic` and reads what comes to them until the flag is set.
+fn readers(
+    broker: &Broker,
+    count: usize,
+    topic: &str,
+    stop: &Arc<AtomicBool>,
+) -> thread::JoinHandle<()> {
+    let clients: Vec<Client> = (0..count)
+        .map(|n| {
+            let mut client = broker.client(&format!("reader-{n}"));
+            client.subscribe(topic, 0);
+            client.stream().set_nonblocking(true).expect("non-blocking");
+            client
+        })
+        .collect();
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        let mut chunk = vec![0; 1 << 18];
+        while !stop.load(Ordering::Relaxed) {
+            for client in &clients {
+                let _ = client.stream().read(&mut chunk);
+            }
+        }
+    })
+}
+
+#[test]
+fn a_flood_to_a_thousand_subscribers_does_not_stop_the_others() {
+    for shards in [1, 2] {
+        let broker = Broker::with(&format!("shards = {shards}"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let reading = readers(&broker, 1_000, "f", &stop);
+        let mut other = broker.client("other");
+        let mut flood = broker.client("flood");
+        let flooding = {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let bytes = Publish::new("f", "").bytes(Version::V5).repeat(20_000);
+                while !stop.load(Ordering::Relaxed) && flood.try_send_raw(&bytes) {}
+            })
+        };
+        sleep_ms(500);
+        let mut times: Vec<Duration> = (0..15)
+            .map(|_| {
+                let start = Instant::now();
+                other.expect_nothing_before_pong();
+                start.elapsed()
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        flooding.join().expect("the flood");
+        reading.join().expect("the readers");
+        times.sort_unstable();
+        let median = times[times.len() / 2];
+        assert!(
+            median < Duration::from_millis(250),
+            "{shards} shards: {times:?}"
+        );
+    }
 }
 
 #[test]
