@@ -11,6 +11,8 @@ pub const READ_BATCHES_MAX: usize = 64;
 pub const POOLED_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// Buffers that a shard keeps for the next turn, bytes of all together.
 pub const POOLED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How often a line about refused connections may be logged for each listener, milliseconds.
+pub const REFUSED_LINE_EVERY_MS: u64 = 1_000;
 /// How fine timers are, milliseconds. Keep Alive is in seconds, so a tenth of one is fine enough.
 pub const TIMER_TICK_MS: u64 = 100;
 /// SUBACKs of one shard that wait for the others to apply an interest; beyond it SUBSCRIBEs are not read.
@@ -36,7 +38,7 @@ pub const DELIVERY_COST_BYTES: u64 = 2;
 pub const ENVELOPE_COST_BYTES: u64 = 64;
 /// Once the batches of a turn have cost this, the others wait for the next turn, bytes.
 pub const INBOX_COST_PER_TURN_MAX: u64 = 128 * 1024;
-/// A Reason String or ClientID in a log line is cut to this, bytes.
+/// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
 /// What happens to a message for an outbox that is full.

@@ -9,7 +9,7 @@ use crate::net::ring::{Chunk, SendBatch, Token};
 
 use super::Shard;
 use super::connection::State;
-use super::turn::Timer;
+use super::turn::{Timer, log_abandoned};
 
 /// How long a client may take to close at shutdown, milliseconds: it has been told, and everybody waits.
 const DRAIN_LINGER_MS: u64 = 500;
@@ -144,7 +144,7 @@ impl Shard {
     /// Ends a connection that has not come home.
     pub(super) fn abandon(&mut self, token: Token, cause: &'static str) {
         if let Some(connection) = self.connection(token) {
-            tracing::info!(client = "", address = %connection.peer, cause, "connection ended by the broker");
+            log_abandoned(connection.peer, cause);
         }
         self.finish(token);
     }
@@ -167,6 +167,7 @@ impl Shard {
 
     pub(super) fn close_if_idle(&mut self, token: Token) {
         if self.ring.is_idle(token) && self.connection(token).is_some() {
+            self.log_ended();
             self.broker.release(token.slot);
             self.remove(token);
         }

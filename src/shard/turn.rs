@@ -1,5 +1,6 @@
 //! The shard and its turn.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use crate::broker::output::Buffers;
 use crate::broker::timer_wheel::TimerWheel;
 use crate::broker::{Broker, Now};
 use crate::config::Config;
-use crate::config::limits::{INBOX_BATCHES_PER_TURN_MAX, INBOX_COST_PER_TURN_MAX};
+use crate::config::limits::{
+    INBOX_BATCHES_PER_TURN_MAX, INBOX_COST_PER_TURN_MAX, LOGGED_TEXT_BYTES_MAX,
+    REFUSED_LINE_EVERY_MS,
+};
 use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
@@ -58,6 +62,10 @@ struct Listener {
     gate: Arc<ListenerGate>,
     token: Token,
     armed: bool,
+    /// Connections that were refused since the last line about them.
+    refused: u64,
+    /// When the next such line may be logged.
+    refused_line_ms: u64,
 }
 
 /// What a deadline of the shard is for.
@@ -136,6 +144,8 @@ impl Shard {
                 gate,
                 token,
                 armed: true,
+                refused: 0,
+                refused_line_ms: 0,
             });
         }
         Ok(Self {
@@ -266,10 +276,7 @@ impl Shard {
             Ok(socket) => match listener.gate.enter() {
                 Some(permit) if !self.draining => self.admit(socket, index, permit, now),
                 Some(_) => {}
-                None => tracing::warn!(
-                    listener = self.config.listeners[place].name,
-                    "connection refused: connections_max is reached; raise it or close others"
-                ),
+                None => self.note_refused(place, PeerAddress::of(&socket), now),
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
             Err(error) if is_exhausted(&error) => {
@@ -287,6 +294,23 @@ impl Shard {
         if !more {
             self.arm_accept(index);
         }
+    }
+
+    /// Logs that a listener is full: one line for all who knock within a moment.
+    fn note_refused(&mut self, place: usize, address: PeerAddress, now: Now) {
+        let listener = &mut self.listeners[place];
+        listener.refused += 1;
+        if now.mono_ms < listener.refused_line_ms {
+            return;
+        }
+        listener.refused_line_ms = now.mono_ms + REFUSED_LINE_EVERY_MS;
+        let refused = std::mem::take(&mut listener.refused);
+        tracing::warn!(
+            listener = self.config.listeners[place].name,
+            %address,
+            refused,
+            "connection refused: connections_max is reached; raise it or close others"
+        );
     }
 
     fn arm_accept(&mut self, index: u16) {
@@ -403,6 +427,7 @@ impl Shard {
     /// A connection has come home.
     fn adopt(&mut self, handover: Handover, now: Now) {
         if self.draining {
+            log_abandoned(handover.peer, "the server is shutting down");
             return;
         }
         let token = self.ring.open();
@@ -498,8 +523,8 @@ impl Shard {
     }
 
     /// Logs the connections that ended: those that the broker ended for everyone, the others for those who
-    /// look closer.
-    fn log_ended(&mut self) {
+    /// look closer. Before a slot is free, so that the address is that of the connection.
+    pub(super) fn log_ended(&mut self) {
         for ended in self.broker.take_ended() {
             let connection = self
                 .connections
@@ -507,7 +532,7 @@ impl Shard {
                 .and_then(Option::as_deref);
             let address = connection.map_or(PeerAddress::Unknown, |connection| connection.peer);
             let code = ended.reason_code as u8;
-            let client = &*ended.client_identifier;
+            let client = &*shortened(&ended.client_identifier);
             if ended.by_broker {
                 tracing::info!(client, %address, cause = ended.cause, reason_code = code, "connection ended by the broker");
             } else {
@@ -515,6 +540,20 @@ impl Shard {
             }
         }
     }
+}
+
+/// Logs the end of a connection that has not come home.
+pub(super) fn log_abandoned(address: PeerAddress, cause: &'static str) {
+    tracing::info!(client = "", %address, cause, "connection ended by the broker");
+}
+
+/// A text of a client as it is logged.
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LOGGED_TEXT_BYTES_MAX {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(LOGGED_TEXT_BYTES_MAX);
+    format!("{}... ({} bytes)", &text[..end], text.len()).into()
 }
 
 /// The time, since the process started.

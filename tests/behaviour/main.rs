@@ -18,6 +18,7 @@ mod delivery_window;
 mod handover;
 mod keep_alive;
 mod limits;
+mod logging;
 mod malformed;
 mod mesh;
 mod overload;
