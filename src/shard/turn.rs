@@ -275,7 +275,7 @@ impl Shard {
         match result {
             Ok(socket) => match listener.gate.enter() {
                 Some(permit) if !self.draining => self.admit(socket, index, permit, now),
-                Some(_) => {}
+                Some(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
                 None => self.note_refused(place, PeerAddress::of(&socket), now),
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,

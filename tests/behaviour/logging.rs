@@ -1,5 +1,7 @@
 //! What the log says, and how it is changed.
 
+use rustix::process::Signal;
+
 use crate::support::{Broker, Client, Connect, Next, PATIENCE, Version, sleep_ms};
 
 /// The lines that have all of `parts`.
@@ -60,4 +62,47 @@ fn a_long_client_identifier_is_cut_in_the_log() {
     broker.expect_log(&["connection ended by the broker", "60000 bytes"]);
     let longest = broker.log().lines().map(str::len).max();
     assert!(longest < Some(2_000), "{longest:?} bytes in a line");
+}
+
+#[test]
+fn sighup_changes_the_log_without_a_restart() {
+    let broker = Broker::with("log.level = \"warn\"");
+    let configuration = broker.configuration();
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    let rewrite = |level: &str| {
+        std::fs::write(&configuration, text.replace("\"warn\"", level)).unwrap();
+        broker.signal(Signal::HUP);
+    };
+    let mut client = broker.client("before");
+    client.send_raw(&[0, 0]);
+    client.expect_end_with(&[0x81, 0x82]);
+
+    rewrite("\"debug\"");
+    broker.expect_log(&["[log] section is read again", "debug"]);
+    broker.client("during").disconnect();
+    broker.expect_log(&["DEBUG", "connection ended", "during"]);
+
+    // All or nothing: the mistake is named with its line, and the log goes on as before.
+    rewrite("\"loud\"");
+    broker.expect_log(&["ERROR", "ringmq.toml:", "log.level", "loud"]);
+    broker.client("as-before").disconnect();
+    broker.expect_log(&["DEBUG", "connection ended", "as-before"]);
+
+    rewrite("\"info\"\nsession.in_flight_max = 7");
+    broker.expect_log(&["WARN", "restart to use them"]);
+    broker.client("quiet").disconnect();
+    let mut loud = broker.client("loud");
+    loud.send_raw(&[0, 0]);
+    loud.expect_end_with(&[0x81, 0x82]);
+    broker.expect_log(&["INFO", "ended by the broker", "\"loud\""]);
+    assert!(lines(&broker, &["connection ended", "quiet"]).is_empty());
+    assert!(lines(&broker, &["\"before\""]).is_empty());
+}
+
+#[test]
+fn sighup_without_a_file_changes_nothing() {
+    let broker = Broker::with_arguments(&["--listen", "127.0.0.1:0", "--shards", "1"]);
+    broker.signal(Signal::HUP);
+    broker.expect_log(&["no configuration file to read again"]);
+    broker.client("client").disconnect();
 }

@@ -133,6 +133,11 @@ impl Broker {
         self.directory.path()
     }
 
+    /// Its configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory.path().join("ringmq.toml")
+    }
+
     /// What it wrote to standard output and error so far.
     pub fn log(&self) -> String {
         self.log
