@@ -82,6 +82,9 @@ impl Broker {
         }
         self.broadcast(all.changes);
         if let Some(violation) = violation {
+            for wanted in all.retained {
+                self.abandon_retained(wanted);
+            }
             return Err(violation);
         }
         if all.system_topics {
@@ -295,11 +298,14 @@ impl Broker {
         let version = connection.version();
         let mut changes = Vec::new();
         let mut reason_codes = Vec::new();
+        let mut violation = None;
         for text in unsubscribe.filters() {
             let reason_code = match TopicFilter::parse(text) {
                 Err(_) if !version.is_v5() => {
+                    // What was unsubscribed before it is gone, and the others must know.
                     let cause = "a Topic Filter is not valid";
-                    return Err(Violation::new(ReasonCode::TopicFilterInvalid, cause));
+                    violation = Some(Violation::new(ReasonCode::TopicFilterInvalid, cause));
+                    break;
                 }
                 Err(_) => ReasonCode::TopicFilterInvalid,
                 Ok(filter) => match self.remove_one(session, &filter, &mut changes) {
@@ -310,6 +316,9 @@ impl Broker {
             reason_codes.push(reason_code);
         }
         self.broadcast(changes);
+        if let Some(violation) = violation {
+            return Err(violation);
+        }
         let packet = UnsubAck {
             packet_identifier: unsubscribe.packet_identifier,
             reason_codes,

@@ -1,7 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE: options, identifiers, overlapping subscriptions, wildcards.
 
-use crate::support::packet::{NO_LOCAL, RETAIN_AS_PUBLISHED, VERSIONS};
-use crate::support::{Broker, Client, Kind, Publish, Subscribe, Version};
+use std::time::Instant;
+
+use crate::support::packet::{NO_LOCAL, RETAIN_AS_PUBLISHED, VERSIONS, unsubscribe};
+use crate::support::{
+    Broker, Client, Connect, Kind, PATIENCE, Publish, Subscribe, Version, sleep_ms,
+};
 
 #[test]
 fn suback_answers_each_filter_in_order() {
@@ -122,6 +126,31 @@ fn unsuback_tells_what_existed() {
         old.unsubscribe(&["none"]).is_empty(),
         "UNSUBACK before 5.0 has no codes"
     );
+}
+
+#[test]
+fn what_an_invalid_unsubscribe_removed_is_gone_on_every_shard() {
+    let broker = Broker::start();
+    let mut writers: Vec<Client> = (0..8)
+        .map(|n| broker.client(&format!("writer-{n}")))
+        .collect();
+    for filter in ["half/+", "half/x", "$share/g/half/x"] {
+        let mut reader = Client::connect(
+            &broker,
+            Connect::new("reader").version(Version::V311).lasting(),
+        );
+        reader.subscribe(filter, 0);
+        reader.send_raw(&unsubscribe(Version::V311, 9, &[filter, "bad#"]));
+        reader.expect_end(0x8f);
+        for writer in &mut writers {
+            let deadline = Instant::now() + PATIENCE;
+            let publish = Publish::new("half/x", "x").qos(1);
+            while writer.publish_with(publish.clone()) != 0x10 {
+                assert!(Instant::now() < deadline, "{filter} still has a subscriber");
+                sleep_ms(10);
+            }
+        }
+    }
 }
 
 #[test]
