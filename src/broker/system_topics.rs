@@ -38,6 +38,8 @@ const LOAD_TOPICS: [LoadOf; 7] = [
 pub(super) struct SystemTopics {
     started_ms: u64,
     active: bool,
+    /// A first publication is on its way; whoever subscribes meanwhile shares it.
+    at_once_armed: bool,
     /// Answers that are still to come, and their sum so far.
     awaited: u16,
     sum: Counters,
@@ -53,6 +55,7 @@ impl SystemTopics {
         Self {
             started_ms: now.mono_ms,
             active: false,
+            at_once_armed: false,
             awaited: 0,
             sum: Counters::default(),
             connections_max: 0,
@@ -144,11 +147,20 @@ impl Broker {
             return;
         }
         self.system_topics.active = true;
+        if std::mem::replace(&mut self.system_topics.at_once_armed, true) {
+            return;
+        }
         // Soon, and once for many who come together; by then their interest is known here.
         self.wheel.set(
             now.mono_ms + SYSTEM_TOPICS_AT_ONCE_MS,
             Timer::SystemTopicsAtOnce,
         );
+    }
+
+    /// The first publication for new subscribers is due.
+    pub(super) fn system_topics_at_once_due(&mut self, now: Now) {
+        self.system_topics.at_once_armed = false;
+        self.ask_counters(now);
     }
 
     /// The interval is over: the loads need a sample also while nobody listens.
@@ -158,7 +170,7 @@ impl Broker {
     }
 
     /// Asks all shards for their counters, unless they are asked already.
-    pub(super) fn ask_counters(&mut self, now: Now) {
+    fn ask_counters(&mut self, now: Now) {
         if self.system_topics.awaited > 0 {
             return;
         }

@@ -100,7 +100,7 @@ impl Broker {
                 }
             }
             Timer::SystemTopics => self.system_topics_due(now),
-            Timer::SystemTopicsAtOnce => self.ask_counters(now),
+            Timer::SystemTopicsAtOnce => self.system_topics_at_once_due(now),
             Timer::Sweep => self.sweep_retained(now),
         }
     }

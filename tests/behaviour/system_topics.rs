@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::support::{Broker, Client, Connect, Publish};
+use crate::support::{Broker, Client, Connect, Kind, Publish, SILENCE_MS, Subscribe, Version};
 
 const SETTINGS: &str = "system_topics.interval_s = 1";
 
@@ -113,6 +113,26 @@ fn they_come_again_and_again() {
         last = reader.message();
     }
     assert_ne!(first.payload, last.payload);
+}
+
+#[test]
+fn many_who_subscribe_together_share_one_publication() {
+    const SUBSCRIBES: u16 = 200;
+    let broker = Broker::with("system_topics.interval_s = 3600\nshards = 1");
+    let mut reader = broker.client("reader");
+    let packets: Vec<u8> = (1..=SUBSCRIBES)
+        .flat_map(|identifier| {
+            Subscribe::to("$SYS/broker/uptime", 0).bytes(Version::V5, identifier)
+        })
+        .collect();
+    reader.send_raw(&packets);
+    for _ in 0..SUBSCRIBES {
+        reader.wait_for("SUBACK", |packet| packet.kind == Kind::SubAck);
+    }
+    reader.message();
+    // The packets may have been read in several turns.
+    let more = reader.drain(SILENCE_MS).len();
+    assert!(more < 10, "{more} more publications");
 }
 
 #[test]
