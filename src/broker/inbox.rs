@@ -39,7 +39,9 @@ impl Broker {
                 self.visibility.confirm(from, sequence);
                 self.release_subacks(now);
             }
-            Envelope::Retain(message) => self.set_retained(message, now),
+            Envelope::Retain(message) => {
+                self.set_retained(message, now);
+            }
             Envelope::RetainedQuery {
                 delivery,
                 filter,

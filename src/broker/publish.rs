@@ -32,6 +32,15 @@ pub(super) struct Publisher {
     pub(super) hash: u64,
 }
 
+/// What became of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routed {
+    /// Somebody wants it.
+    pub(super) anyone: bool,
+    /// It was to be retained here, and the limits did not allow it.
+    over_limit: bool,
+}
+
 impl Broker {
     /// A PUBLISH of a client.
     pub(super) fn publish(
@@ -112,7 +121,14 @@ impl Broker {
                 ));
             }
             inbound.insert(identifier);
-            accepted(self.accept(index, publish, topic, now))
+            let reason_code = accepted(self.accept(index, publish, topic, now));
+            if version.is_v5() && reason_code.is_error() {
+                // PUBREC with an error ends the flow, and the identifier is free again [MQTT-4.3.3-9].
+                if let Some(session) = self.clients.session_mut(index) {
+                    session.delivery_mut().inbound_qos2.remove(identifier);
+                }
+            }
+            reason_code
         };
         let ack = Acknowledgement::new(identifier, reason_code);
         self.clients
@@ -204,7 +220,7 @@ impl Broker {
         Ok(None)
     }
 
-    /// Routes an accepted PUBLISH; tells whether anyone gets it.
+    /// Routes an accepted PUBLISH.
     #[inline]
     fn accept(
         &mut self,
@@ -212,7 +228,7 @@ impl Broker {
         publish: &Publish<'_>,
         topic: &str,
         now: Now,
-    ) -> bool {
+    ) -> Routed {
         let mut scratch = std::mem::take(&mut self.properties);
         let expiry_ms = publish
             .properties
@@ -235,9 +251,9 @@ impl Broker {
             session: Some(session),
             hash,
         };
-        let anyone = self.route(&mut Publication::new(view), publisher, now);
+        let routed = self.route(&mut Publication::new(view), publisher, now);
         self.properties = scratch;
-        anyone
+        routed
     }
 
     fn publisher_hash(&self, session: SessionIndex) -> u64 {
@@ -246,16 +262,14 @@ impl Broker {
             .map_or(0, |session| self.hasher.hash(&session.client_identifier).0)
     }
 
-    /// Brings a message to everyone who wants it, on every shard; tells whether anyone does.
+    /// Brings a message to everyone who wants it, on every shard.
     pub(super) fn route(
         &mut self,
         publication: &mut Publication<'_>,
         publisher: Publisher,
         now: Now,
-    ) -> bool {
-        if publication.view.retain {
-            self.retain(publication, now);
-        }
+    ) -> Routed {
+        let over_limit = publication.view.retain && !self.retain(publication, now);
         let mut anyone = self.route_local(publication, publisher.session, now);
         if !self.group_replica.is_empty() {
             anyone |= self.route_shared(publication, publisher, now);
@@ -275,7 +289,7 @@ impl Broker {
                 anyone = true;
             }
         }
-        anyone
+        Routed { anyone, over_limit }
     }
 
     /// Delivers a message to the subscribers of this shard.
@@ -424,32 +438,35 @@ impl Broker {
         anyone
     }
 
-    /// Hands a message with RETAIN to the shard that owns its topic's retained message.
-    fn retain(&mut self, publication: &mut Publication<'_>, now: Now) {
+    /// Hands a message with RETAIN to the shard that owns its topic's retained message; false if that is
+    /// this one and has no room.
+    fn retain(&mut self, publication: &mut Publication<'_>, now: Now) -> bool {
         let owner = shard_of(publication.view.topic_hash, self.shard_count);
         let message = publication.share();
         if owner == self.id {
-            self.set_retained(message, now);
-        } else {
-            self.mesh.stage(owner, Envelope::Retain(message));
+            return self.set_retained(message, now);
         }
+        self.mesh.stage(owner, Envelope::Retain(message));
+        true
     }
 
-    /// Sets or clears a retained message that this shard owns. An empty payload clears and is not kept
-    /// [MQTT-3.3.1-6] [MQTT-3.3.1-7].
-    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) {
+    /// Sets or clears a retained message that this shard owns; false if the limits do not allow it. An empty
+    /// payload clears and is not kept [MQTT-3.3.1-6] [MQTT-3.3.1-7].
+    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> bool {
         if message.view().payload.is_empty() || message.is_expired(now.mono_ms) {
             self.retained.clear(message.topic());
-            return;
+            return true;
         }
         if message.can_expire() {
             self.arm_sweep(now);
         }
-        if !self.retained.set(message, &self.config.retained) {
+        let kept = self.retained.set(message, &self.config.retained);
+        if !kept {
             self.clients
                 .counters
                 .drop_messages(DropCause::RetainedLimit, 1);
         }
+        kept
     }
 
     /// Tells the deliveries of retained messages which topics have a newer live message.
@@ -477,11 +494,14 @@ impl Broker {
     }
 }
 
-/// PUBACK and PUBREC say when nobody was there, which 3.1.1 leaves out by itself.
-fn accepted(anyone: bool) -> ReasonCode {
-    match anyone {
-        true => ReasonCode::Success,
-        false => ReasonCode::NoMatchingSubscribers,
+/// PUBACK and PUBREC say when nobody was there or when it is not retained, which 3.1.1 leaves out by itself.
+fn accepted(routed: Routed) -> ReasonCode {
+    match routed {
+        Routed {
+            over_limit: true, ..
+        } => ReasonCode::QuotaExceeded,
+        Routed { anyone: true, .. } => ReasonCode::Success,
+        Routed { anyone: false, .. } => ReasonCode::NoMatchingSubscribers,
     }
 }
 

@@ -212,7 +212,9 @@ impl Broker {
                 session: None,
                 hash: 0,
             };
-            anyone |= self.route(&mut Publication::new(view), publisher, now);
+            anyone |= self
+                .route(&mut Publication::new(view), publisher, now)
+                .anyone;
         }
         self.system_topics.active = anyone;
     }

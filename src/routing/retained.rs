@@ -61,14 +61,15 @@ impl RetainedStore {
         self.bytes
     }
 
-    /// Sets the retained message of its topic; a former one is replaced [MQTT-3.3.1-5]. Tells whether the
-    /// limits allowed it.
+    /// Sets the retained message of its topic; a former one is replaced [MQTT-3.3.1-5], and is gone as well
+    /// if the limits do not allow the new one. Tells whether they did.
     pub fn set(&mut self, message: ApplicationMessage, limits: &RetainedLimits) -> bool {
         let bytes = message.bytes() as u64;
         let former = self.messages.get(message.topic());
         let former_bytes = former.map_or(0, |former| former.bytes() as u64);
         let too_many = former.is_none() && self.messages.len() >= limits.messages_max as usize;
         if too_many || self.bytes - former_bytes + bytes > limits.bytes_max {
+            self.clear(message.topic());
             return false;
         }
         self.bytes = self.bytes - former_bytes + bytes;
@@ -356,6 +357,23 @@ mod tests {
                 "{filter}"
             );
         }
+    }
+
+    #[test]
+    fn a_message_over_the_limit_leaves_no_older_one() {
+        let mut store = RetainedStore::default();
+        let limits = RetainedLimits {
+            bytes_max: message("a", None).bytes() as u64,
+            ..RetainedLimits::default()
+        };
+        assert!(store.set(message("a", None), &limits));
+        let larger = MessageView {
+            payload: b"larger",
+            ..message("a", None).view()
+        }
+        .to_message();
+        assert!(!store.set(larger, &limits));
+        assert_eq!((store.len(), store.bytes()), (0, 0));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::packet::{RETAINED_IF_NEW, RETAINED_NEVER, VERSIONS};
-use crate::support::{Broker, Client, Connect, Publish, SILENCE_MS, Subscribe};
+use crate::support::{Broker, Client, Connect, Kind, Publish, SILENCE_MS, Subscribe, Version};
 
 fn retain(client: &mut Client, topic: &str, payload: &str, qos: u8) {
     let code = client.publish_with(Publish::new(topic, payload).qos(qos).retain());
@@ -262,4 +262,30 @@ fn the_limit_of_retained_messages_holds_and_is_told() {
     retain(&mut writer, &one, "", 1);
     retain(&mut writer, &one, "again", 1);
     assert_eq!(retained_for(&broker, &one)[&one], "again");
+}
+
+#[test]
+fn a_retained_message_over_the_limit_is_refused_and_leaves_no_older_one() {
+    let broker = Broker::with("retained.bytes_max = 2000\nshards = 1");
+    let mut writer = broker.client("writer");
+    let mut live = broker.client("live");
+    live.subscribe("r", 2);
+    for qos in 0..3 {
+        retain(&mut writer, "r", "old", 1);
+        live.expect_message("r", "old");
+        let large = "x".repeat(5000);
+        let publish = || Publish::new("r", &large).qos(qos).retain();
+        let code = writer.publish_with(publish());
+        assert_eq!(code, if qos == 0 { 0 } else { 0x97 });
+        live.expect_message("r", &large);
+        assert!(retained_for(&broker, "r").is_empty(), "[MQTT-3.3.1-5]");
+        if qos == 2 {
+            // The refused Packet Identifier is free: the same one is a new message [MQTT-4.3.3-9].
+            for _ in 0..2 {
+                writer.send_raw(&publish().identifier(60_000).bytes(Version::V5));
+                assert_eq!(writer.expect(Kind::PubRec).code, 0x97);
+                live.expect_message("r", &large);
+            }
+        }
+    }
 }
