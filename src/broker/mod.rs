@@ -82,8 +82,8 @@ pub struct Broker {
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
     system_topics: SystemTopics,
-    /// Where the search for expired retained messages goes on, while there may be any.
-    sweep: Option<Box<str>>,
+    /// [`Timer::Sweep`] is set.
+    sweep_armed: bool,
     /// Counts assigned Client Identifiers and generations of sessions.
     serial: u32,
     /// Reused by every PUBLISH.
@@ -121,7 +121,7 @@ impl Broker {
             wheel: TimerWheel::new(now.mono_ms),
             ended: Vec::new(),
             system_topics: SystemTopics::new(now),
-            sweep: None,
+            sweep_armed: false,
             serial: 0,
             found: Vec::new(),
             matched: Vec::new(),

@@ -460,7 +460,9 @@ impl Broker {
         if message.can_expire() {
             self.arm_sweep(now);
         }
-        let kept = self.retained.set(message, &self.config.retained);
+        let kept = self
+            .retained
+            .set(message, &self.config.retained, now.mono_ms);
         if !kept {
             self.clients
                 .counters

@@ -8,10 +8,10 @@ use crate::routing::ids::SessionIndex;
 use super::clients::Clients;
 use super::{Broker, Now};
 
-/// How often a part of the retained messages is looked through for expired ones, milliseconds.
+/// How often expired retained messages are removed, milliseconds.
 const SWEEP_EVERY_MS: u64 = 1_000;
-/// How many at a time.
-const SWEEP_VISITS: usize = 1_000;
+/// How many at a time; if there were so many, the next follow in the next tick.
+const SWEEP_MESSAGES_MAX: usize = 10_000;
 
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Timer {
     SystemTopics,
     /// `$SYS` topics are due at once.
     SystemTopicsAtOnce,
-    /// The next part of the retained messages is looked through.
+    /// Retained messages may have expired.
     Sweep,
 }
 
@@ -131,27 +131,26 @@ impl Broker {
         }
     }
 
-    /// Starts to look for expired retained messages; called when the first one that can expire is set.
+    /// Starts to remove expired retained messages; called when one that can expire is set.
     pub(super) fn arm_sweep(&mut self, now: Now) {
-        if self.sweep.is_none() {
-            self.sweep = Some("".into());
+        if !self.sweep_armed {
+            self.sweep_armed = true;
             self.wheel.set(now.mono_ms + SWEEP_EVERY_MS, Timer::Sweep);
         }
     }
 
     fn sweep_retained(&mut self, now: Now) {
-        let Some(cursor) = self.sweep.take() else {
-            return;
-        };
-        if self.retained.is_empty() {
-            return;
+        let removed = self
+            .retained
+            .remove_expired(SWEEP_MESSAGES_MAX, now.mono_ms);
+        self.sweep_armed = self.retained.can_expire();
+        if self.sweep_armed {
+            let pause_ms = match removed {
+                SWEEP_MESSAGES_MAX => 0,
+                _ => SWEEP_EVERY_MS,
+            };
+            self.wheel.set(now.mono_ms + pause_ms, Timer::Sweep);
         }
-        self.sweep = Some(
-            self.retained
-                .sweep(&cursor, SWEEP_VISITS, now.mono_ms)
-                .unwrap_or_default(),
-        );
-        self.wheel.set(now.mono_ms + SWEEP_EVERY_MS, Timer::Sweep);
     }
 }
 

@@ -1,9 +1,13 @@
 //! Retained messages (3.3.1.3): one per topic, for whoever subscribes later.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::support::packet::{RETAINED_IF_NEW, RETAINED_NEVER, VERSIONS};
-use crate::support::{Broker, Client, Connect, Kind, Publish, SILENCE_MS, Subscribe, Version};
+use crate::support::{
+    Broker, Client, Connect, Kind, Publish, SILENCE_MS, Subscribe, Value, Version, property,
+    sleep_ms,
+};
 
 fn retain(client: &mut Client, topic: &str, payload: &str, qos: u8) {
     let code = client.publish_with(Publish::new(topic, payload).qos(qos).retain());
@@ -287,5 +291,34 @@ fn a_retained_message_over_the_limit_is_refused_and_leaves_no_older_one() {
                 live.expect_message("r", &large);
             }
         }
+    }
+}
+
+#[test]
+fn expired_retained_messages_take_no_room() {
+    const COUNT: usize = 20_000;
+    let broker = Broker::with(&format!(
+        "retained.messages_max = {COUNT}\nsystem_topics.interval_s = 1\nshards = 1"
+    ));
+    let mut writer = broker.client("writer");
+    let one = |n: usize, expiry_s: u32| {
+        Publish::new(&format!("e/{n}"), "x")
+            .retain()
+            .property(property::MESSAGE_EXPIRY_INTERVAL, Value::Four(expiry_s))
+    };
+    let all: Vec<u8> = (0..COUNT)
+        .flat_map(|n| one(n, 1).bytes(Version::V5))
+        .collect();
+    writer.send_raw(&all);
+    writer.expect_nothing_before_pong();
+    // The last of them expires a second from now; long before they are all looked through.
+    sleep_ms(1_100);
+    let fresh = writer.publish_with(one(COUNT, 100).qos(1));
+    assert!(fresh < 0x80, "{fresh:#04x}");
+    let mut reader = broker.client("reader");
+    reader.subscribe("$SYS/broker/retained messages/count", 0);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    while reader.message().text() != "1" {
+        assert!(Instant::now() < deadline, "expired messages are counted");
     }
 }
