@@ -9,6 +9,7 @@ pub mod broker;
 pub mod client;
 pub mod packet;
 pub mod property;
+pub mod scene;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub use broker::Broker;
 pub use client::{Client, Next};
 pub use packet::{Connect, Kind, Packet, Publish, Subscribe, Version, Will};
 pub use property::Value;
+pub use scene::Scene;
 
 /// How long a test waits for what must come. Only failing tests wait that long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
