@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::config::limits::Capabilities;
 use crate::mqtt::data_types::{ProtocolVersion, QoS};
-use crate::mqtt::packet::suback::{SubAck, UnsubAck};
+use crate::mqtt::packet::suback::{SubAck, UnsubAck, answer_bytes};
 use crate::mqtt::packet::subscribe::{RetainHandling, Subscribe, SubscriptionOptions};
 use crate::mqtt::packet::unsubscribe::Unsubscribe;
 use crate::mqtt::properties::Properties;
@@ -51,6 +51,7 @@ impl Broker {
                 "a Subscription Identifier without subscription_identifiers_available",
             ));
         }
+        self.check_answer(slot, || subscribe.filters().count())?;
         let mut all = Changes::default();
         let mut reason_codes = Vec::new();
         let mut violation = None;
@@ -103,6 +104,21 @@ impl Broker {
         }
         self.release_subacks(now);
         Ok(())
+    }
+
+    /// Refuses a request whose answer the client would not take [MQTT-3.1.2-24], before anything is done.
+    fn check_answer(&self, slot: u32, filters: impl FnOnce() -> usize) -> Result<(), Violation> {
+        let packet_bytes_max = self
+            .clients
+            .connection(slot)
+            .map_or(u32::MAX, |connection| connection.terms.packet_bytes_max);
+        match packet_bytes_max != u32::MAX && answer_bytes(filters()) > packet_bytes_max as usize {
+            true => Err(Violation::new(
+                ReasonCode::PacketTooLarge,
+                "the answer is larger than the client's Maximum Packet Size",
+            )),
+            false => Ok(()),
+        }
     }
 
     fn check_filter<'a>(
@@ -296,6 +312,7 @@ impl Broker {
             return Ok(());
         };
         let version = connection.version();
+        self.check_answer(slot, || unsubscribe.filters().count())?;
         let mut changes = Vec::new();
         let mut reason_codes = Vec::new();
         let mut violation = None;

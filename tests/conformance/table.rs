@@ -78,9 +78,7 @@ fn collect(folder: &Path, names: &mut Vec<String>) {
         if path.is_dir() && !matches!(&*name, "target" | "node_modules" | "corpus") {
             collect(&path, names);
         } else if name.ends_with(".rs") {
-            names.extend(tests_of(
-                &fs::read_to_string(&path).expect("a source file"),
-            ));
+            names.extend(tests_of(&fs::read_to_string(&path).expect("a source file")));
         }
     }
 }
@@ -311,27 +309,54 @@ mod checker {
 
     #[test]
     fn a_good_table_has_no_fault() {
-        assert_eq!(found(&[row("MQTT-1.1.1-1", &[ONE], None), second()], &[ONE]), 0);
+        assert_eq!(
+            found(&[row("MQTT-1.1.1-1", &[ONE], None), second()], &[ONE]),
+            0
+        );
     }
 
     #[test]
     fn every_kind_of_fault_is_found() {
         let first = || row("MQTT-1.1.1-1", &[ONE], None);
         assert_eq!(found(&[first()], &[ONE]), 1, "a statement is missing");
-        assert_eq!(found(&[first(), second(), second()], &[ONE]), 1, "a row twice");
-        assert_eq!(found(&[first(), second()], &[]), 1, "a test that is not there");
+        assert_eq!(
+            found(&[first(), second(), second()], &[ONE]),
+            1,
+            "a row twice"
+        );
+        assert_eq!(
+            found(&[first(), second()], &[]),
+            1,
+            "a test that is not there"
+        );
         let unknown = row("MQTT-9.9.9-9", &[], Some("nobody can see it"));
         assert_eq!(found(&[first(), second(), unknown], &[ONE]), 1, "not an id");
         let more = [ONE, "mqtt5_1_1_1_2_holds"];
-        assert_eq!(found(&[first(), second()], &more), 1, "a test that is not in the table");
+        assert_eq!(
+            found(&[first(), second()], &more),
+            1,
+            "a test that is not in the table"
+        );
         let wrong = "mqtt5_7_7_7_7_holds";
         let misnamed = row("MQTT-1.1.1-1", &[ONE, wrong], None);
-        assert_eq!(found(&[misnamed, second()], &[ONE, wrong]), 1, "an id that is none");
+        assert_eq!(
+            found(&[misnamed, second()], &[ONE, wrong]),
+            1,
+            "an id that is none"
+        );
         let nameless = "mqtt5_holds";
         let named = row("MQTT-1.1.1-1", &[ONE, nameless], None);
-        assert_eq!(found(&[named, second()], &[ONE, nameless]), 1, "a name without an id");
+        assert_eq!(
+            found(&[named, second()], &[ONE, nameless]),
+            1,
+            "a name without an id"
+        );
         let neither = row("MQTT-1.1.1-2", &[], None);
-        assert_eq!(found(&[first(), neither], &[ONE]), 1, "neither test nor reason");
+        assert_eq!(
+            found(&[first(), neither], &[ONE]),
+            1,
+            "neither test nor reason"
+        );
         let both = row("MQTT-1.1.1-1", &[ONE], Some("nobody can see it"));
         assert_eq!(found(&[both, second()], &[ONE]), 1, "test and reason");
         assert_eq!(found(&[first(), second()], &[ONE, ONE]), 1, "a test twice");

@@ -22,7 +22,10 @@ fn mqtt5_3_2_0_1_connack_comes_before_everything_else() {
     again.send_raw(&bytes);
     again.expect_accepted();
     let kinds: Vec<Kind> = (0..3).map(|_| again.receive().kind).collect();
-    assert!(kinds.contains(&Kind::PingResp) && kinds.contains(&Kind::Publish), "{kinds:?}");
+    assert!(
+        kinds.contains(&Kind::PingResp) && kinds.contains(&Kind::Publish),
+        "{kinds:?}"
+    );
 }
 
 #[test]
@@ -73,7 +76,9 @@ fn mqtt5_3_2_2_3_session_present_tells_whether_there_was_a_session() {
         assert!(again.session_present());
         again.cut();
     }
-    scene.join(scene.connect("client").resume().expiry_s(0)).disconnect();
+    scene
+        .join(scene.connect("client").resume().expiry_s(0))
+        .disconnect();
     assert!(!scene.join(lasting()).session_present());
 }
 
@@ -81,7 +86,10 @@ fn mqtt5_3_2_2_3_session_present_tells_whether_there_was_a_session() {
 fn refusals(scene: &Scene) -> Vec<(Vec<u8>, u8)> {
     let method = scene.connect("session").lasting();
     let method = method.property(property::AUTHENTICATION_METHOD, Value::Text("x".into()));
-    let will = scene.connect("session").lasting().will(Will::new("a/#", b""));
+    let will = scene
+        .connect("session")
+        .lasting()
+        .will(Will::new("a/#", b""));
     let mut level = scene.connect("session").lasting().bytes();
     let offset = level.len() - scene.connect("session").lasting().bytes()[2..].len() + 6;
     level[offset] = 9;
@@ -90,7 +98,10 @@ fn refusals(scene: &Scene) -> Vec<(Vec<u8>, u8)> {
         (will.bytes(), 0x90),
         (level, 0x84),
         (raw_connect(3, &[], &[scene.id("session").as_bytes()]), 0x81),
-        (raw_connect(0, &[0x21, 0, 0], &[scene.id("session").as_bytes()]), 0x82),
+        (
+            raw_connect(0, &[0x21, 0, 0], &[scene.id("session").as_bytes()]),
+            0x82,
+        ),
     ]
 }
 
@@ -102,7 +113,11 @@ fn mqtt5_3_2_2_6_a_refusal_has_no_session_present() {
         let connack = refuses(&scene, "a refusal", &bytes, &[code]).expect("a CONNACK");
         assert!(!connack.session_present, "{connack:?}");
     }
-    assert!(scene.join(scene.connect("session").lasting()).session_present());
+    assert!(
+        scene
+            .join(scene.connect("session").lasting())
+            .session_present()
+    );
 }
 
 #[test]
@@ -137,7 +152,8 @@ fn mqtt5_3_2_2_8_connack_has_one_of_its_reason_codes() {
         assert_eq!(reduced.refused(&connect).code, code);
     }
     for (permanent, code) in [(false, 0x9c), (true, 0x9d)] {
-        let settings = format!("redirect.server_reference = \"b\"\nredirect.permanent = {permanent}");
+        let settings =
+            format!("redirect.server_reference = \"b\"\nredirect.permanent = {permanent}");
         let moved = Scene::with(&settings);
         assert_eq!(moved.refused(&moved.connect("moved")).code, code);
     }
@@ -173,8 +189,16 @@ fn mqtt5_3_2_2_11_a_publish_over_maximum_qos_ends_the_connection() {
     for maximum in 0..2 {
         let scene = Scene::with(&format!("listener.maximum_qos = {maximum}"));
         for qos in maximum + 1..3 {
-            let publish = Publish::new("t", "x").qos(qos).identifier(1).bytes(Version::V5);
-            ends(&scene, &format!("QoS {qos} over {maximum}"), &publish, &[0x9b]);
+            let publish = Publish::new("t", "x")
+                .qos(qos)
+                .identifier(1)
+                .bytes(Version::V5);
+            ends(
+                &scene,
+                &format!("QoS {qos} over {maximum}"),
+                &publish,
+                &[0x9b],
+            );
         }
     }
 }
@@ -184,7 +208,9 @@ fn mqtt5_3_2_2_12_a_will_over_maximum_qos_is_refused() {
     for maximum in 0..3 {
         let scene = Scene::with(&format!("listener.maximum_qos = {maximum}"));
         for qos in 0..3 {
-            let connect = scene.connect("will").will(Will::new(&scene.topic("t"), b"").qos(qos));
+            let connect = scene
+                .connect("will")
+                .will(Will::new(&scene.topic("t"), b"").qos(qos));
             match qos > maximum {
                 true => assert_eq!(scene.refused(&connect).code, 0x9b),
                 false => scene.join(connect).disconnect(),
@@ -198,9 +224,17 @@ const NO_RETAIN: &str = "listener.retain_available = false";
 #[test]
 fn mqtt5_3_2_2_13_a_retained_will_is_refused_where_nothing_is_retained() {
     let scene = Scene::with(NO_RETAIN);
-    assert_eq!(scene.client("client").granted(property::RETAIN_AVAILABLE), Some(0));
+    assert_eq!(
+        scene.client("client").granted(property::RETAIN_AVAILABLE),
+        Some(0)
+    );
     let will = Will::new(&scene.topic("t"), b"x");
-    assert_eq!(scene.refused(&scene.connect("will").will(will.clone().retain())).code, 0x9a);
+    assert_eq!(
+        scene
+            .refused(&scene.connect("will").will(will.clone().retain()))
+            .code,
+        0x9a
+    );
     scene.join(scene.connect("will").will(will)).disconnect();
 }
 
@@ -209,7 +243,12 @@ fn mqtt5_3_2_2_14_a_retained_publish_ends_the_connection_where_nothing_is_retain
     let scene = Scene::with(NO_RETAIN);
     for qos in 0..3 {
         let publish = Publish::new("t", "x").qos(qos).identifier(1).retain();
-        ends(&scene, &format!("QoS {qos}"), &publish.bytes(Version::V5), &[0x9a]);
+        ends(
+            &scene,
+            &format!("QoS {qos}"),
+            &publish.bytes(Version::V5),
+            &[0x9a],
+        );
     }
 }
 
@@ -217,11 +256,18 @@ fn mqtt5_3_2_2_14_a_retained_publish_ends_the_connection_where_nothing_is_retain
 fn mqtt5_3_2_2_15_a_packet_over_the_servers_maximum_packet_size_is_refused() {
     let scene = Scene::with("listener.packet_bytes_max = 300");
     let topic = scene.topic("t");
-    let told = scene.client("client").granted(property::MAXIMUM_PACKET_SIZE);
+    let told = scene
+        .client("client")
+        .granted(property::MAXIMUM_PACKET_SIZE);
     assert_eq!(told, Some(300));
     // 3 bytes of fixed header, 2 of the topic's length, 2 of the identifier, 1 of the Property Length.
     let room = 300 - 8 - topic.len();
-    let publish = |size| Publish::new(&topic, vec![b'x'; size]).qos(1).identifier(1).bytes(Version::V5);
+    let publish = |size| {
+        Publish::new(&topic, vec![b'x'; size])
+            .qos(1)
+            .identifier(1)
+            .bytes(Version::V5)
+    };
     assert_eq!(publish(room).len(), 300);
     let mut client = scene.client("fits");
     client.send_raw(&publish(room));
@@ -234,16 +280,26 @@ fn mqtt5_3_2_2_15_a_packet_over_the_servers_maximum_packet_size_is_refused() {
 #[test]
 fn mqtt5_3_2_2_16_an_assigned_identifier_belongs_to_nobody_else() {
     let scene = Scene::new();
-    let mut others: Vec<Client> = (0..10).map(|_| scene.join(Connect::new("").expiry_s(5))).collect();
+    let mut others: Vec<Client> = (0..10)
+        .map(|_| scene.join(Connect::new("").expiry_s(5)))
+        .collect();
     let ids: Vec<String> = others
         .iter()
-        .map(|client| client.connack.as_ref().unwrap().property(property::ASSIGNED_CLIENT_IDENTIFIER))
+        .map(|client| {
+            client
+                .connack
+                .as_ref()
+                .unwrap()
+                .property(property::ASSIGNED_CLIENT_IDENTIFIER)
+        })
         .map(|assigned| assigned.expect("an identifier").text().to_owned())
         .collect();
     for _ in 0..30 {
         let client = scene.join(Connect::new(""));
         let connack = client.connack.as_ref().unwrap();
-        let assigned = connack.property(property::ASSIGNED_CLIENT_IDENTIFIER).expect("an identifier");
+        let assigned = connack
+            .property(property::ASSIGNED_CLIENT_IDENTIFIER)
+            .expect("an identifier");
         assert!(!ids.iter().any(|id| id == assigned.text()));
         assert!(!client.session_present());
     }
@@ -258,23 +314,34 @@ fn mqtt5_3_2_2_16_an_assigned_identifier_belongs_to_nobody_else() {
 
 fn aliased(topic: &str, alias: u16) -> Vec<u8> {
     let publish = Publish::new(topic, "x");
-    publish.property(property::TOPIC_ALIAS, Value::Two(alias)).bytes(Version::V5)
+    publish
+        .property(property::TOPIC_ALIAS, Value::Two(alias))
+        .bytes(Version::V5)
 }
 
 #[test]
 fn mqtt5_3_2_2_17_a_topic_alias_over_the_servers_maximum_ends_the_connection() {
     let scene = Scene::with("listener.topic_alias_maximum = 7");
-    let told = scene.client("client").granted(property::TOPIC_ALIAS_MAXIMUM);
+    let told = scene
+        .client("client")
+        .granted(property::TOPIC_ALIAS_MAXIMUM);
     assert_eq!(told, Some(7));
     for alias in [8, 9, 65_535] {
-        ends(&scene, &format!("alias {alias}"), &aliased("t", alias), &[0x94]);
+        ends(
+            &scene,
+            &format!("alias {alias}"),
+            &aliased("t", alias),
+            &[0x94],
+        );
     }
 }
 
 #[test]
 fn mqtt5_3_2_2_18_without_topic_alias_maximum_there_are_no_aliases() {
     let scene = Scene::with("listener.topic_alias_maximum = 0");
-    let told = scene.client("client").granted(property::TOPIC_ALIAS_MAXIMUM);
+    let told = scene
+        .client("client")
+        .granted(property::TOPIC_ALIAS_MAXIMUM);
     assert!(matches!(told, None | Some(0)));
     ends(&scene, "alias 1", &aliased("t", 1), &[0x94]);
 }
@@ -282,14 +349,26 @@ fn mqtt5_3_2_2_18_without_topic_alias_maximum_there_are_no_aliases() {
 #[test]
 fn mqtt5_3_2_2_19_no_reason_string_makes_connack_too_large() {
     let scene = Scene::new();
-    let refused = scene.connect("refused").property(property::AUTHENTICATION_METHOD, Value::Text("x".into()));
+    let refused = scene
+        .connect("refused")
+        .property(property::AUTHENTICATION_METHOD, Value::Text("x".into()));
     let whole = scene.refused(&refused);
-    assert!(whole.property(property::REASON_STRING).is_some(), "without a limit it says why");
+    assert!(
+        whole.property(property::REASON_STRING).is_some(),
+        "without a limit it says why"
+    );
     let whole_bytes = u32::try_from(whole.packet_bytes).unwrap();
     for limit in 5..whole_bytes + 2 {
-        let connack = scene.refused(&refused.clone().property(property::MAXIMUM_PACKET_SIZE, Value::Four(limit)));
+        let connack = scene.refused(
+            &refused
+                .clone()
+                .property(property::MAXIMUM_PACKET_SIZE, Value::Four(limit)),
+        );
         assert_eq!(connack.code, 0x8c);
-        assert!(connack.packet_bytes <= limit as usize, "limit {limit}: {connack:?}");
+        assert!(
+            connack.packet_bytes <= limit as usize,
+            "limit {limit}: {connack:?}"
+        );
         let explains = connack.property(property::REASON_STRING).is_some();
         assert_eq!(explains, limit >= whole_bytes, "limit {limit}: {connack:?}");
     }
@@ -303,7 +382,10 @@ fn mqtt5_3_2_2_20_no_user_property_makes_connack_too_large() {
     let connect = scene.connect("client").property(identifier, value);
     let whole = scene.join(connect.clone()).connack.unwrap().packet_bytes;
     let limit = Value::Four(u32::try_from(whole).unwrap());
-    let connack = scene.join(connect.property(property::MAXIMUM_PACKET_SIZE, limit)).connack.unwrap();
+    let connack = scene
+        .join(connect.property(property::MAXIMUM_PACKET_SIZE, limit))
+        .connack
+        .unwrap();
     assert_eq!(connack.property(property::USER_PROPERTY), None);
     assert_eq!(connack.packet_bytes, whole);
 }

@@ -30,7 +30,12 @@ fn mqtt5_3_1_0_2_a_second_connect_is_a_protocol_error() {
     let scene = Scene::new();
     let again = scene.connect("faulty").bytes();
     ends(&scene, "the same CONNECT", &again, PROTOCOL_ERROR);
-    ends(&scene, "another client's", &scene.connect("other").bytes(), PROTOCOL_ERROR);
+    ends(
+        &scene,
+        "another client's",
+        &scene.connect("other").bytes(),
+        PROTOCOL_ERROR,
+    );
     let mut both = scene.open();
     both.send_raw(&[again.clone(), again].concat());
     both.expect_accepted();
@@ -55,7 +60,10 @@ fn mqtt5_3_1_2_1_another_protocol_name_is_not_served() {
         match client.next(PATIENCE) {
             Next::Closed => {}
             Next::Packet(connack) => {
-                assert!(connack.kind == Kind::ConnAck && connack.code != 0, "{connack:?}");
+                assert!(
+                    connack.kind == Kind::ConnAck && connack.code != 0,
+                    "{connack:?}"
+                );
                 client.expect_closed();
             }
             Next::Silence => panic!("{name:?}: no answer"),
@@ -67,7 +75,12 @@ fn mqtt5_3_1_2_1_another_protocol_name_is_not_served() {
 fn mqtt5_3_1_2_2_an_unknown_protocol_version_is_refused() {
     let scene = Scene::new();
     for level in [6, 7, 0x15, 0x7f, 0x85, 0xff] {
-        let connack = refuses(&scene, &format!("level {level}"), &with_protocol(b"MQTT", level), &[0x84]);
+        let connack = refuses(
+            &scene,
+            &format!("level {level}"),
+            &with_protocol(b"MQTT", level),
+            &[0x84],
+        );
         assert_eq!(connack.expect("a CONNACK").code, 0x84);
     }
 }
@@ -76,7 +89,12 @@ fn mqtt5_3_1_2_2_an_unknown_protocol_version_is_refused() {
 fn mqtt5_3_1_2_3_the_reserved_flag_must_be_0() {
     let scene = Scene::new();
     let good = raw_connect(2, &[], &[b"reserved"]);
-    let connack = refuses(&scene, "reserved", &raw_connect(3, &[], &[b"reserved"]), MALFORMED);
+    let connack = refuses(
+        &scene,
+        "reserved",
+        &raw_connect(3, &[], &[b"reserved"]),
+        MALFORMED,
+    );
     assert!(connack.is_some(), "a CONNACK says why");
     let mut client = scene.open();
     client.send_raw(&good);
@@ -162,7 +180,10 @@ fn mqtt5_3_1_2_8_the_will_is_sent_when_the_connection_ends_otherwise_than_well()
     watcher.expect_message(&topic, "gone");
     // After its delay; at the end of the session if that comes first.
     for (delay_s, expiry_s) in [(1, 60), (60, 1)] {
-        let connect = scene.connect("late").expiry_s(expiry_s).will(will(&scene).delay_s(delay_s));
+        let connect = scene
+            .connect("late")
+            .expiry_s(expiry_s)
+            .will(will(&scene).delay_s(delay_s));
         let started = Instant::now();
         scene.join(connect).cut();
         watcher.expect_message(&topic, "gone");
@@ -173,7 +194,9 @@ fn mqtt5_3_1_2_8_the_will_is_sent_when_the_connection_ends_otherwise_than_well()
         );
     }
     // Not when the client says goodbye.
-    scene.join(scene.connect("leaving").will(will(&scene))).disconnect();
+    scene
+        .join(scene.connect("leaving").will(will(&scene)))
+        .disconnect();
     watcher.expect_nothing(SILENCE_MS);
 }
 
@@ -190,7 +213,11 @@ fn mqtt5_3_1_2_9_a_will_needs_its_properties_topic_and_payload() {
         refuses(&scene, what, &raw_connect(6, &[], payload), EITHER);
     }
     let mut client = scene.open();
-    client.send_raw(&raw_connect(6, &[], &[b"will-whole", NO_WILL_PROPERTIES, b"t", b""]));
+    client.send_raw(&raw_connect(
+        6,
+        &[],
+        &[b"will-whole", NO_WILL_PROPERTIES, b"t", b""],
+    ));
     client.expect_accepted();
     client.disconnect();
 }
@@ -216,7 +243,12 @@ fn mqtt5_3_1_2_10_a_will_that_was_sent_or_withdrawn_is_gone() {
 fn mqtt5_3_1_2_11_will_qos_without_a_will_is_malformed() {
     let scene = Scene::new();
     for flags in [0x0a, 0x12, 0x1a] {
-        refuses(&scene, "Will QoS", &raw_connect(flags, &[], &[b"id"]), MALFORMED);
+        refuses(
+            &scene,
+            "Will QoS",
+            &raw_connect(flags, &[], &[b"id"]),
+            MALFORMED,
+        );
     }
 }
 
@@ -225,8 +257,13 @@ fn mqtt5_3_1_2_12_will_qos_may_be_0_1_or_2() {
     let scene = Scene::new();
     let mut watcher = scene.reader("watcher", "will", 2);
     for qos in 0..3 {
-        scene.join(scene.connect("dying").will(will(&scene).qos(qos))).cut();
-        assert_eq!(watcher.expect_message(&scene.topic("will"), "gone").qos, qos);
+        scene
+            .join(scene.connect("dying").will(will(&scene).qos(qos)))
+            .cut();
+        assert_eq!(
+            watcher.expect_message(&scene.topic("will"), "gone").qos,
+            qos
+        );
     }
     let three = scene.connect("three").will(will(&scene).qos(3)).bytes();
     refuses(&scene, "Will QoS 3", &three, MALFORMED);
@@ -235,7 +272,12 @@ fn mqtt5_3_1_2_12_will_qos_may_be_0_1_or_2() {
 #[test]
 fn mqtt5_3_1_2_13_will_retain_without_a_will_is_malformed() {
     let scene = Scene::new();
-    refuses(&scene, "Will Retain", &raw_connect(0x22, &[], &[b"id"]), MALFORMED);
+    refuses(
+        &scene,
+        "Will Retain",
+        &raw_connect(0x22, &[], &[b"id"]),
+        MALFORMED,
+    );
 }
 
 #[test]
@@ -255,7 +297,9 @@ fn mqtt5_3_1_2_15_a_will_with_retain_is_retained() {
     let scene = Scene::new();
     let topic = scene.topic("will");
     let mut watcher = scene.reader("watcher", "will", 1 | 0x08);
-    scene.join(scene.connect("dying").will(will(&scene).retain())).cut();
+    scene
+        .join(scene.connect("dying").will(will(&scene).retain()))
+        .cut();
     assert!(watcher.expect_message(&topic, "gone").retain);
     let mut late = scene.client("late");
     late.subscribe(&topic, 1);
@@ -265,14 +309,29 @@ fn mqtt5_3_1_2_15_a_will_with_retain_is_retained() {
 #[test]
 fn mqtt5_3_1_2_16_a_user_name_without_its_flag_is_not_read() {
     let scene = Scene::new();
-    refuses(&scene, "a User Name", &raw_connect(2, &[], &[b"id", b"name"]), MALFORMED);
-    refuses(&scene, "and a Password", &raw_connect(0x42, &[], &[b"id", b"name", b"pw"]), MALFORMED);
+    refuses(
+        &scene,
+        "a User Name",
+        &raw_connect(2, &[], &[b"id", b"name"]),
+        MALFORMED,
+    );
+    refuses(
+        &scene,
+        "and a Password",
+        &raw_connect(0x42, &[], &[b"id", b"name", b"pw"]),
+        MALFORMED,
+    );
 }
 
 #[test]
 fn mqtt5_3_1_2_17_the_user_name_flag_needs_a_user_name() {
     let scene = Scene::new();
-    refuses(&scene, "no User Name", &raw_connect(0x82, &[], &[b"id"]), MALFORMED);
+    refuses(
+        &scene,
+        "no User Name",
+        &raw_connect(0x82, &[], &[b"id"]),
+        MALFORMED,
+    );
     let mut client = scene.open();
     client.send_raw(&raw_connect(0x82, &[], &[b"with-name", b"name"]));
     client.expect_accepted();
@@ -288,9 +347,22 @@ fn mqtt5_3_1_2_18_a_password_without_its_flag_is_not_read() {
 #[test]
 fn mqtt5_3_1_2_19_the_password_flag_needs_a_password() {
     let scene = Scene::new();
-    refuses(&scene, "no Password", &raw_connect(0x42, &[], &[b"id"]), MALFORMED);
-    refuses(&scene, "only a name", &raw_connect(0xc2, &[], &[b"id", b"name"]), MALFORMED);
-    for (flags, fields) in [(0x42, &[&b"pw-1"[..], b"\0\xff"][..]), (0xc2, &[b"pw-2", b"name", b""])] {
+    refuses(
+        &scene,
+        "no Password",
+        &raw_connect(0x42, &[], &[b"id"]),
+        MALFORMED,
+    );
+    refuses(
+        &scene,
+        "only a name",
+        &raw_connect(0xc2, &[], &[b"id", b"name"]),
+        MALFORMED,
+    );
+    for (flags, fields) in [
+        (0x42, &[&b"pw-1"[..], b"\0\xff"][..]),
+        (0xc2, &[b"pw-2", b"name", b""]),
+    ] {
         let mut client = scene.open();
         client.send_raw(&raw_connect(flags, &[], fields));
         client.expect_accepted();
@@ -339,5 +411,9 @@ fn mqtt5_3_1_2_23_a_session_with_an_expiry_outlives_its_connection() {
     }
     // Without an expiry nothing stays.
     scene.join(scene.connect("short").resume()).disconnect();
-    assert!(!scene.join(scene.connect("short").resume()).session_present());
+    assert!(
+        !scene
+            .join(scene.connect("short").resume())
+            .session_present()
+    );
 }

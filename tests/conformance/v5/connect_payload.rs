@@ -6,7 +6,9 @@ use super::*;
 use crate::support::packet::PINGREQ;
 
 fn limited(scene: &Scene, name: &str, bytes: u32) -> Connect {
-    scene.connect(name).property(property::MAXIMUM_PACKET_SIZE, Value::Four(bytes))
+    scene
+        .connect(name)
+        .property(property::MAXIMUM_PACKET_SIZE, Value::Four(bytes))
 }
 
 #[test]
@@ -26,7 +28,11 @@ fn mqtt5_3_1_2_24_no_packet_is_larger_than_the_client_takes() {
             // All that fit come, the last with the very size of the limit or one below it.
             for size in (0..limit as usize).filter(|size| length(*size) <= limit as usize) {
                 let message = reader.message();
-                assert_eq!((message.qos, message.payload.len()), (qos, size), "limit {limit}");
+                assert_eq!(
+                    (message.qos, message.payload.len()),
+                    (qos, size),
+                    "limit {limit}"
+                );
                 assert!(message.packet_bytes <= limit as usize, "{message:?}");
             }
             reader.expect_nothing_before_pong();
@@ -45,7 +51,10 @@ fn mqtt5_3_1_2_24_answers_that_are_too_large_are_not_sent_either() {
         match client.next(PATIENCE) {
             Next::Closed => {}
             Next::Packet(packet) => {
-                assert!(packet.packet_bytes <= limit as usize, "limit {limit}: {packet:?}");
+                assert!(
+                    packet.packet_bytes <= limit as usize,
+                    "limit {limit}: {packet:?}"
+                );
             }
             Next::Silence => panic!("limit {limit}: no answer"),
         }
@@ -82,12 +91,21 @@ fn mqtt5_3_1_2_25_a_message_that_is_too_large_counts_as_delivered() {
     let mut writer = scene.client("writer");
     for qos in 0..3 {
         // If it took the one place of the window, nothing more would come.
-        for payload in [vec![b'x'; 5_000], b"small".to_vec(), vec![b'y'; 101], b"last".to_vec()] {
+        for payload in [
+            vec![b'x'; 5_000],
+            b"small".to_vec(),
+            vec![b'y'; 101],
+            b"last".to_vec(),
+        ] {
             writer.publish(&topic, payload, qos);
         }
         reader.expect_message(&topic, "small");
         reader.expect_message(&topic, "last");
-        assert_eq!(other.message().payload.len(), 5_000, "other subscribers get it");
+        assert_eq!(
+            other.message().payload.len(),
+            5_000,
+            "other subscribers get it"
+        );
         for _ in 0..3 {
             other.message();
         }
@@ -126,7 +144,12 @@ fn mqtt5_3_1_2_26_no_topic_alias_is_over_the_clients_maximum() {
     for maximum in [1, 3, 5] {
         let aliases = aliases_seen(&scene, Some(maximum));
         assert!(!aliases.is_empty(), "no alias at all shows nothing");
-        assert!(aliases.iter().all(|alias| (1..=u32::from(maximum)).contains(alias)), "{aliases:?}");
+        assert!(
+            aliases
+                .iter()
+                .all(|alias| (1..=u32::from(maximum)).contains(alias)),
+            "{aliases:?}"
+        );
     }
 }
 
@@ -146,27 +169,60 @@ fn mqtt5_3_1_2_28_who_does_not_ask_gets_no_response_information() {
             connect = connect.property(property::REQUEST_RESPONSE_INFORMATION, Value::Byte(asked));
         }
         let client = scene.join(connect);
-        assert_eq!(client.connack.as_ref().unwrap().property(property::RESPONSE_INFORMATION), None);
+        assert_eq!(
+            client
+                .connack
+                .as_ref()
+                .unwrap()
+                .property(property::RESPONSE_INFORMATION),
+            None
+        );
     }
 }
 
 #[test]
 fn mqtt5_3_1_2_29_without_problem_information_only_three_packets_may_explain() {
     let scene = Scene::new();
-    let quiet = scene.connect("quiet").property(property::REQUEST_PROBLEM_INFORMATION, Value::Byte(0));
+    let quiet = scene
+        .connect("quiet")
+        .property(property::REQUEST_PROBLEM_INFORMATION, Value::Byte(0));
     let mut client = scene.join(quiet);
     let mut request = Subscribe::to("bad/#/filter", 0).bytes(Version::V5, 1);
-    request.extend(crate::support::packet::unsubscribe(Version::V5, 2, &["not/subscribed", "+x"]));
-    request.extend(Publish::new("$SYS/x", "x").qos(1).identifier(3).bytes(Version::V5));
-    request.extend(Publish::new("$SYS/x", "x").qos(2).identifier(4).bytes(Version::V5));
+    request.extend(crate::support::packet::unsubscribe(
+        Version::V5,
+        2,
+        &["not/subscribed", "+x"],
+    ));
+    request.extend(
+        Publish::new("$SYS/x", "x")
+            .qos(1)
+            .identifier(3)
+            .bytes(Version::V5),
+    );
+    request.extend(
+        Publish::new("$SYS/x", "x")
+            .qos(2)
+            .identifier(4)
+            .bytes(Version::V5),
+    );
     request.extend(crate::support::packet::acknowledgement(Kind::PubRel, 5));
     request.extend(crate::support::packet::acknowledgement(Kind::PubRec, 6));
     let answers = answers(&mut client, &request);
-    let kinds = [Kind::SubAck, Kind::UnsubAck, Kind::PubAck, Kind::PubRec, Kind::PubComp, Kind::PubRel];
+    let kinds = [
+        Kind::SubAck,
+        Kind::UnsubAck,
+        Kind::PubAck,
+        Kind::PubRec,
+        Kind::PubComp,
+        Kind::PubRel,
+    ];
     for kind in kinds {
         let answer = answers.iter().find(|answer| answer.kind == kind);
         let answer = answer.unwrap_or_else(|| panic!("no {kind:?} in {answers:?}"));
-        assert!(answer.code >= 0x80 || kind == Kind::UnsubAck, "{answer:?} reports a problem");
+        assert!(
+            answer.code >= 0x80 || kind == Kind::UnsubAck,
+            "{answer:?} reports a problem"
+        );
         assert!(answer.properties.is_empty(), "{answer:?}");
     }
 }
@@ -176,8 +232,14 @@ fn mqtt5_3_1_3_1_the_fields_of_the_payload_have_their_order() {
     let scene = Scene::new();
     let (id, topic) = (scene.id("all"), scene.topic("will"));
     let mut watcher = scene.reader("watcher", "will", 1);
-    let fields: [&[u8]; 6] =
-        [id.as_bytes(), NO_WILL_PROPERTIES, topic.as_bytes(), b"payload", b"name", b"\xff\x00"];
+    let fields: [&[u8]; 6] = [
+        id.as_bytes(),
+        NO_WILL_PROPERTIES,
+        topic.as_bytes(),
+        b"payload",
+        b"name",
+        b"\xff\x00",
+    ];
     let mut client = scene.open();
     client.send_raw(&raw_connect(0xce, &[], &fields));
     client.expect_accepted();
@@ -186,7 +248,12 @@ fn mqtt5_3_1_3_1_the_fields_of_the_payload_have_their_order() {
     // With Password before User Name the latter is no UTF-8.
     let mut swapped = fields;
     swapped.swap(4, 5);
-    refuses(&scene, "swapped", &raw_connect(0xce, &[], &swapped), MALFORMED);
+    refuses(
+        &scene,
+        "swapped",
+        &raw_connect(0xce, &[], &swapped),
+        MALFORMED,
+    );
 }
 
 #[test]
@@ -216,14 +283,24 @@ fn mqtt5_3_1_3_3_the_client_identifier_must_be_there_and_first() {
     let scene = Scene::new();
     refuses(&scene, "none", &raw_connect(2, &[], &[]), &[0x81, 0x85]);
     // Where the Client Identifier stands, a first Will field is read as one.
-    refuses(&scene, "cut", &raw_connect(2, &[], &[b"<raw>\x00\x05abc"]), &[0x81, 0x85]);
+    refuses(
+        &scene,
+        "cut",
+        &raw_connect(2, &[], &[b"<raw>\x00\x05abc"]),
+        &[0x81, 0x85],
+    );
 }
 
 #[test]
 fn mqtt5_3_1_3_4_the_client_identifier_must_be_utf8() {
     let scene = Scene::new();
     for text in ILL_FORMED {
-        refuses(&scene, &format!("{text:x?}"), &raw_connect(2, &[], &[text]), &[0x81, 0x85]);
+        refuses(
+            &scene,
+            &format!("{text:x?}"),
+            &raw_connect(2, &[], &[text]),
+            &[0x81, 0x85],
+        );
     }
 }
 
@@ -241,23 +318,35 @@ fn mqtt5_3_1_3_5_identifiers_of_1_to_23_letters_and_digits_are_taken() {
 fn assigned(client: &Client) -> String {
     let connack = client.connack.as_ref().unwrap();
     let assigned = connack.property(property::ASSIGNED_CLIENT_IDENTIFIER);
-    assigned.expect("an Assigned Client Identifier").text().to_owned()
+    assigned
+        .expect("an Assigned Client Identifier")
+        .text()
+        .to_owned()
 }
 
 #[test]
 fn mqtt5_3_1_3_6_a_client_without_identifier_gets_a_unique_one() {
     let scene = Scene::new();
-    let clients: Vec<Client> = (0..40).map(|n| {
-        let connect = Connect::new("").expiry_s(60);
-        scene.join(if n % 2 == 0 { connect } else { connect.resume() })
-    }).collect();
+    let clients: Vec<Client> = (0..40)
+        .map(|n| {
+            let connect = Connect::new("").expiry_s(60);
+            scene.join(if n % 2 == 0 {
+                connect
+            } else {
+                connect.resume()
+            })
+        })
+        .collect();
     let ids: HashSet<String> = clients.iter().map(assigned).collect();
     assert_eq!(ids.len(), clients.len());
     assert!(ids.iter().all(|id| !id.is_empty()));
     for mut client in clients {
         assert!(!client.session_present());
         client.expect_nothing_before_pong();
-        client.send_raw(&crate::support::packet::disconnect(0, &[(property::SESSION_EXPIRY_INTERVAL, Value::Four(0))]));
+        client.send_raw(&crate::support::packet::disconnect(
+            0,
+            &[(property::SESSION_EXPIRY_INTERVAL, Value::Four(0))],
+        ));
     }
 }
 
@@ -283,7 +372,12 @@ fn mqtt5_3_1_3_8_a_client_identifier_that_is_refused_ends_the_connection() {
     let scene = Scene::new();
     // Every identifier of good UTF-8 is taken; the others end the connection, after a CONNACK or without.
     for text in [&b"\xff\xfe"[..], b"a\0", b"\xed\xa0\x80"] {
-        refuses(&scene, &format!("{text:x?}"), &raw_connect(2, &[], &[text]), &[0x81, 0x85]);
+        refuses(
+            &scene,
+            &format!("{text:x?}"),
+            &raw_connect(2, &[], &[text]),
+            &[0x81, 0x85],
+        );
     }
     Client::connect(scene.broker(), Connect::new(&"long ".repeat(2_000))).disconnect();
 }
@@ -348,11 +442,26 @@ fn mqtt5_3_1_4_1_a_connect_that_is_not_right_closes_the_connection() {
         ("a cut variable header", packet(0x10, &good[2..9])),
         ("an empty packet", vec![0x10, 0]),
         ("Receive Maximum 0", raw_connect(2, &[0x21, 0, 0], &[b"id"])),
-        ("Maximum Packet Size 0", raw_connect(2, &[0x27, 0, 0, 0, 0], &[b"id"])),
-        ("a property of other packets", raw_connect(2, &[0x23, 0, 1], &[b"id"])),
-        ("Authentication Data alone", raw_connect(2, &[0x16, 0, 0], &[b"id"])),
-        ("a Will Topic with a wildcard", raw_connect(6, &[], &[b"id", NO_WILL_PROPERTIES, b"a/+", b""])),
-        ("an empty Will Topic", raw_connect(6, &[], &[b"id", NO_WILL_PROPERTIES, b"", b""])),
+        (
+            "Maximum Packet Size 0",
+            raw_connect(2, &[0x27, 0, 0, 0, 0], &[b"id"]),
+        ),
+        (
+            "a property of other packets",
+            raw_connect(2, &[0x23, 0, 1], &[b"id"]),
+        ),
+        (
+            "Authentication Data alone",
+            raw_connect(2, &[0x16, 0, 0], &[b"id"]),
+        ),
+        (
+            "a Will Topic with a wildcard",
+            raw_connect(6, &[], &[b"id", NO_WILL_PROPERTIES, b"a/+", b""]),
+        ),
+        (
+            "an empty Will Topic",
+            raw_connect(6, &[], &[b"id", NO_WILL_PROPERTIES, b"", b""]),
+        ),
     ];
     for (what, bytes) in cases {
         refuses(&scene, what, &bytes, &[0x81, 0x82, 0x90]);
@@ -367,7 +476,10 @@ fn mqtt5_3_1_4_2_a_client_that_may_not_connect_is_refused() {
     let scene = Scene::with("listener.allow_anonymous = false");
     let refusal = scene.refused(&scene.connect("nobody"));
     assert_eq!(refusal.code, 0x87);
-    let named = scene.connect("somebody").user_name("name").password(b"word");
+    let named = scene
+        .connect("somebody")
+        .user_name("name")
+        .password(b"word");
     assert!(matches!(scene.refused(&named).code, 0x86 | 0x87));
 }
 
@@ -375,7 +487,13 @@ fn mqtt5_3_1_4_2_a_client_that_may_not_connect_is_refused() {
 fn mqtt5_3_1_4_3_a_second_connection_of_a_client_ends_the_first() {
     let scene = Scene::new();
     for round in 0..4 {
-        let clean = |connect: Connect| if round % 2 == 0 { connect } else { connect.lasting() };
+        let clean = |connect: Connect| {
+            if round % 2 == 0 {
+                connect
+            } else {
+                connect.lasting()
+            }
+        };
         let mut older = scene.join(clean(scene.connect("client")));
         let mut newer = scene.join(clean(scene.connect("client")));
         older.expect_end(0x8e);
@@ -419,9 +537,16 @@ fn mqtt5_3_1_4_6_nothing_is_done_for_a_client_that_was_refused() {
     let topic = scene.topic("t");
     let mut reader = scene.reader("reader", "t", 1);
     let mut writer = scene.client("writer");
-    let refused = scene.connect("refused").property(property::AUTHENTICATION_METHOD, Value::Text("x".into()));
+    let refused = scene
+        .connect("refused")
+        .property(property::AUTHENTICATION_METHOD, Value::Text("x".into()));
     let mut bytes = refused.bytes();
-    bytes.extend(Publish::new(&topic, "x").qos(1).identifier(1).bytes(Version::V5));
+    bytes.extend(
+        Publish::new(&topic, "x")
+            .qos(1)
+            .identifier(1)
+            .bytes(Version::V5),
+    );
     bytes.extend(Publish::new(&topic, "kept").retain().bytes(Version::V5));
     bytes.extend(PINGREQ);
     let mut client = scene.open();

@@ -36,17 +36,32 @@ const ILL_FORMED: [&[u8]; 9] = [
 ];
 
 /// PUBLISH with the first byte, raw topic, identifier if there is one, and raw properties.
-fn raw_publish(first_byte: u8, topic: &[u8], identifier: Option<u16>, properties: &[u8]) -> Vec<u8> {
+fn raw_publish(
+    first_byte: u8,
+    topic: &[u8],
+    identifier: Option<u16>,
+    properties: &[u8],
+) -> Vec<u8> {
     let mut body = Vec::new();
     write_binary(&mut body, topic);
-    body.extend(identifier.iter().flat_map(|identifier| identifier.to_be_bytes()));
+    body.extend(
+        identifier
+            .iter()
+            .flat_map(|identifier| identifier.to_be_bytes()),
+    );
     body.push(u8::try_from(properties.len()).expect("few properties"));
     body.extend(properties);
     packet(first_byte, &body)
 }
 
 /// SUBSCRIBE with raw properties, filter and options.
-fn raw_subscribe(first_byte: u8, identifier: u16, properties: &[u8], filter: &[u8], options: u8) -> Vec<u8> {
+fn raw_subscribe(
+    first_byte: u8,
+    identifier: u16,
+    properties: &[u8],
+    filter: &[u8],
+    options: u8,
+) -> Vec<u8> {
     let mut body = identifier.to_be_bytes().to_vec();
     body.push(u8::try_from(properties.len()).expect("few properties"));
     body.extend(properties);
