@@ -1,16 +1,23 @@
 //! MQTT 5.0, one file per chapter or Control Packet. Names carry the id of the statement that they show.
 
+mod acknowledgements;
 mod connack;
 mod connect;
 mod connect_payload;
 mod data_representation;
+mod disconnect;
 mod packet_format;
+mod publish;
+mod publish_actions;
+mod publish_properties;
+mod subscribe;
+mod unsubscribe;
 
 use crate::support::packet::packet;
 use crate::support::property::{self, user_property, write_binary};
 use crate::support::{
-    Broker, Client, Connect, Kind, Next, PATIENCE, Packet, Publish, SILENCE_MS, Scene, Subscribe,
-    Value, Version, Will, sleep_ms,
+    Client, Connect, Kind, Next, PATIENCE, Packet, Publish, SILENCE_MS, Scene, Subscribe, Value,
+    Version, Will, sleep_ms,
 };
 
 const MALFORMED: &[u8] = &[0x81];
