@@ -6,11 +6,14 @@ mod connect;
 mod connect_payload;
 mod data_representation;
 mod disconnect;
+mod flow_and_faults;
 mod packet_format;
 mod publish;
 mod publish_actions;
 mod publish_properties;
+mod sessions;
 mod subscribe;
+mod topics;
 mod unsubscribe;
 
 use crate::support::packet::packet;
