@@ -26,8 +26,13 @@ impl Broker {
         else {
             return Ok(());
         };
-        delivery.in_flight.remove(ack.packet_identifier);
-        self.after_acknowledgement(index, now);
+        if delivery
+            .in_flight
+            .acknowledge(ack.packet_identifier)
+            .is_some()
+        {
+            self.after_acknowledgement(index, now);
+        }
         Ok(())
     }
 
@@ -63,12 +68,15 @@ impl Broker {
             return Ok(());
         };
         let in_flight = &mut session.delivery_mut().in_flight;
+        let known = in_flight.release(identifier);
         if ack.reason_code.is_error() {
-            in_flight.remove(identifier);
-            self.after_acknowledgement(index, now);
+            if known {
+                in_flight.remove(identifier);
+                self.after_acknowledgement(index, now);
+            }
             return Ok(());
         }
-        let reason_code = match in_flight.release(identifier) {
+        let reason_code = match known {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
@@ -113,7 +121,17 @@ impl Broker {
         ack: &Acknowledgement<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        self.puback(index, ack, now)
+        let delivery = self
+            .clients
+            .session_mut(index)
+            .and_then(|session| session.delivery.as_mut());
+        let completed = delivery
+            .and_then(|delivery| delivery.in_flight.complete(ack.packet_identifier))
+            .is_some();
+        if completed {
+            self.after_acknowledgement(index, now);
+        }
+        Ok(())
     }
 
     fn version(&self, slot: u32) -> ProtocolVersion {

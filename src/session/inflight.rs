@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::config::limits::PACKET_IDENTIFIERS_MAX;
-use crate::mqtt::data_types::PacketIdentifier;
+use crate::mqtt::data_types::{PacketIdentifier, QoS};
 
 use super::outbox::Queued;
 
@@ -131,6 +131,33 @@ impl InFlightWindow {
         self.waiting -= u16::from(entry.stage.waits());
         entry.stage = Stage::Released;
         true
+    }
+
+    /// PUBACK ends a delivery of QoS 1, and nothing else.
+    #[inline]
+    pub fn acknowledge(&mut self, identifier: PacketIdentifier) -> Option<InFlight> {
+        let qos = self.find(identifier)?.queued.qos;
+        (qos == QoS::AtLeastOnce).then(|| self.remove(identifier))?
+    }
+
+    /// PUBREC takes a delivery of QoS 2 to its second half; tells whether there is one [MQTT-4.3.3-3].
+    #[inline]
+    pub fn release(&mut self, identifier: PacketIdentifier) -> bool {
+        let entry = self
+            .find(identifier)
+            .filter(|entry| entry.queued.qos == QoS::ExactlyOnce);
+        let Some(entry) = entry else {
+            return false;
+        };
+        entry.stage = Stage::Released;
+        true
+    }
+
+    /// PUBCOMP ends a delivery whose PUBREC has come [MQTT-4.3.3-5].
+    #[inline]
+    pub fn complete(&mut self, identifier: PacketIdentifier) -> Option<InFlight> {
+        let stage = self.find(identifier)?.stage;
+        matches!(stage, Stage::Released | Stage::ResendRelease).then(|| self.remove(identifier))?
     }
 
     /// Ends the delivery of `identifier` and gives the entry back.
