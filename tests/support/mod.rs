@@ -3,7 +3,11 @@
 //! Used by the test binaries with `#[path = "../support/mod.rs"] mod support;`. Nothing here uses the
 //! library `ringmq`: a fault of its codec cannot hide in a test that shares it.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod broker;
 pub mod client;
