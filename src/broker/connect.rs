@@ -281,7 +281,7 @@ impl Broker {
     }
 
     /// Answers a CONNECT that is not taken, in the client's own format, and closes. What does not even
-    /// look like CONNECT gets no answer.
+    /// look like CONNECT gets no answer, and neither does what no return code of its version says.
     pub(super) fn refuse_connect(&mut self, slot: u32, bytes: &[u8], violation: Violation) {
         let whole = match frame(bytes, usize::MAX) {
             Ok(Framing::Complete(frame)) => Some(frame),
@@ -342,7 +342,7 @@ impl Broker {
         let limit = packet_bytes_max.unwrap_or(u32::MAX);
         let found = candidates
             .iter()
-            .find(|refusal| fits(refusal, version, limit));
+            .find(|refusal| refusal.exists_in(version) && fits(refusal, version, limit));
         if let Some(refusal) = found {
             self.clients.send(slot, |out| refusal.encode(version, out));
         }
