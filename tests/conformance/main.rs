@@ -14,4 +14,5 @@
 mod support;
 
 mod table;
+mod v3;
 mod v5;
