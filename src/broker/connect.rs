@@ -10,6 +10,7 @@ use crate::mqtt::packet::connect::{self, Connect};
 use crate::mqtt::properties::Properties;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::mqtt::topic_name::level_count;
+use crate::observability::counters::EndCause;
 use crate::routing::application_message::MessageView;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::topic_hash::TopicHasher;
@@ -301,7 +302,9 @@ impl Broker {
             self.send_refusal(slot, violation, version, packet_bytes_max);
         }
         let client_identifier = connect.map_or("", |connect| connect.client_identifier);
-        self.clients.counters.connections_ended_by_broker += 1;
+        self.clients
+            .counters
+            .end_connection(EndCause::ConnectRefused);
         self.ended.push(Ended {
             slot,
             client_identifier: client_identifier.into(),

@@ -3,6 +3,7 @@
 use crate::mqtt::packet::disconnect::Disconnect;
 use crate::mqtt::properties::Properties;
 use crate::mqtt::reason_code::ReasonCode;
+use crate::observability::counters::EndCause;
 use crate::routing::ids::SessionIndex;
 use crate::session::negotiation::SESSION_NEVER_EXPIRES;
 use crate::session::will::WillDue;
@@ -79,7 +80,7 @@ impl Broker {
         if phase == Phase::Closing {
             return;
         }
-        self.clients.counters.connections_ended_by_broker += 1;
+        self.count_ended(EndCause::of(reason_code));
         self.note_ended(slot, reason_code, cause, true);
         if let Phase::Connected(session) = phase {
             self.send_disconnect(slot, reason_code, cause);
@@ -88,6 +89,11 @@ impl Broker {
         } else {
             self.close(slot);
         }
+    }
+
+    /// Counts a connection that the broker, or its shard, has ended.
+    pub fn count_ended(&mut self, cause: EndCause) {
+        self.clients.counters.end_connection(cause);
     }
 
     /// Tells every client that the server is shutting down.

@@ -89,13 +89,7 @@ impl Broker {
         progress
     }
 
-    fn take_packets(
-        &mut self,
-        slot: u32,
-        bytes: &[u8],
-        budget: &mut Budget,
-        now: Now,
-    ) -> Progress {
+    fn take_packets(&mut self, slot: u32, bytes: &[u8], budget: &mut Budget, now: Now) -> Progress {
         let listener = self
             .clients
             .connection(slot)
@@ -135,10 +129,7 @@ impl Broker {
                 self.refuse(slot, &bytes[consumed..], violation, now);
             }
             let routing = usize::try_from(self.clients.routing_cost - before).unwrap_or(usize::MAX);
-            let cost = frame
-                .packet_bytes
-                .max(PACKET_COST_BYTES_MIN)
-                .max(routing);
+            let cost = frame.packet_bytes.max(PACKET_COST_BYTES_MIN).max(routing);
             budget.bytes = budget.bytes.saturating_sub(cost);
             consumed += frame.packet_bytes;
         }

@@ -1,11 +1,12 @@
-//! `$SYS/broker/...`, with Mosquitto's names, published by shard 0 while somebody is subscribed.
+//! `$SYS/broker/...`, with Mosquitto's names, and below `ringmq/` our own: published by shard 0 while
+//! somebody is subscribed.
 //!
 //! A subscription to `$SYS` on any shard wakes shard 0, which asks every shard for its counters, publishes
 //! their sum at once and then at each interval, until a round finds nobody.
 
 use crate::config::limits::SYSTEM_TOPICS_AT_ONCE_MS;
 use crate::mqtt::data_types::QoS;
-use crate::observability::counters::Counters;
+use crate::observability::counters::{Counters, DropCause, EndCause};
 use crate::routing::application_message::MessageView;
 use crate::routing::ids::ShardId;
 
@@ -117,6 +118,16 @@ impl SystemTopics {
         ]
         .map(|(topic, value)| (topic.to_owned(), value))
         .into();
+        // Ours: losses by their cause.
+        for (name, count) in DropCause::NAMES.iter().zip(sum.dropped) {
+            topics.push((format!("ringmq/publish/dropped/{name}"), count.to_string()));
+        }
+        for (name, count) in EndCause::NAMES.iter().zip(sum.ended) {
+            topics.push((
+                format!("ringmq/connections/ended/{name}"),
+                count.to_string(),
+            ));
+        }
         for (loads, (name, _)) in self.loads.iter().zip(LOAD_TOPICS) {
             for (load, (_, span)) in loads.iter().zip(LOADS) {
                 topics.push((format!("load/{name}/{span}"), format!("{load:.2}")));

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use crate::broker::Now;
 use crate::broker::output::Segment;
 use crate::net::ring::{Chunk, SendBatch, Token};
+use crate::observability::counters::EndCause;
 
 use super::Shard;
 use super::connection::State;
@@ -142,7 +143,8 @@ impl Shard {
     }
 
     /// Ends a connection that has not come home.
-    pub(super) fn abandon(&mut self, token: Token, cause: &'static str) {
+    pub(super) fn abandon(&mut self, token: Token, counted: EndCause, cause: &'static str) {
+        self.broker.count_ended(counted);
         if let Some(connection) = self.connection(token) {
             log_abandoned(connection.peer, cause);
         }

@@ -17,6 +17,7 @@ use crate::config::limits::{
 use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
+use crate::observability::counters::EndCause;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 
@@ -276,7 +277,10 @@ impl Shard {
             Ok(socket) => match listener.gate.enter() {
                 Some(permit) if !self.draining => self.admit(socket, index, permit, now),
                 Some(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
-                None => self.note_refused(place, PeerAddress::of(&socket), now),
+                None => {
+                    self.broker.count_ended(EndCause::ConnectionsMax);
+                    self.note_refused(place, PeerAddress::of(&socket), now);
+                }
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
             Err(error) if is_exhausted(&error) => {
@@ -462,7 +466,11 @@ impl Shard {
                         connecting || self.broker.awaits_connect(token.slot)
                     });
                     if awaits {
-                        self.abandon(token, "no CONNECT within connect_timeout_s");
+                        self.abandon(
+                            token,
+                            EndCause::ConnectTimeout,
+                            "no CONNECT within connect_timeout_s",
+                        );
                     }
                 }
                 Timer::Linger(token) => self.finish(token),
@@ -490,7 +498,11 @@ impl Shard {
             .filter(|connection| connection.state == State::Connecting);
         let tokens: Vec<_> = tokens.map(|connection| connection.token).collect();
         for token in tokens {
-            self.abandon(token, "the server is shutting down");
+            self.abandon(
+                token,
+                EndCause::ServerShuttingDown,
+                "the server is shutting down",
+            );
         }
     }
 

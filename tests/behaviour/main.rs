@@ -16,6 +16,7 @@ mod cli;
 mod connect;
 mod delivery_window;
 mod handover;
+mod hostile;
 mod keep_alive;
 mod limits;
 mod logging;
