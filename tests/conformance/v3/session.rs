@@ -195,6 +195,7 @@ fn mqtt3_3_1_2_4_taken_over_sessions_go_on_in_the_new_connection() {
     for n in 0..10 {
         writer.publish(&topic, n.to_string(), 1);
         reader.expect_message(&topic, n.to_string());
+        reader.expect_nothing_before_pong(); // its PUBACK has arrived
         let mut next: Client = scene.join(connect(&scene, "reader").resume());
         assert!(next.session_present());
         reader.expect_closed();
