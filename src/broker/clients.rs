@@ -188,6 +188,26 @@ impl Clients {
         }
     }
 
+    /// Appends a packet if it is within `packet_bytes_max`; tells whether it was [MQTT-3.1.2-24].
+    pub(super) fn send_within(
+        &mut self,
+        slot: u32,
+        packet_bytes_max: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        if packet_bytes_max == u32::MAX {
+            self.send(slot, encode);
+            return true;
+        }
+        let mut packet = Vec::new();
+        encode(&mut packet);
+        let fits = packet.len() <= packet_bytes_max as usize;
+        if fits {
+            self.send(slot, |out| out.extend_from_slice(&packet));
+        }
+        fits
+    }
+
     /// Whether a member of a shared group can take a message now.
     pub(super) fn readiness(&self, session: SessionIndex) -> Option<Readiness> {
         let session = self.session(session)?;
