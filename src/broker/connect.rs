@@ -1,6 +1,7 @@
 //! CONNECT (3.1, 4.1): where a connection belongs, whether it is taken, and for which session.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::frame::{Framing, frame};
@@ -15,13 +16,13 @@ use crate::routing::application_message::MessageView;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
-use crate::session::negotiation::Terms;
+use crate::session::negotiation::{Terms, shortened};
 use crate::session::will::Will;
 
 use super::connection::{Ended, Phase};
 use super::receive::Violation;
 use super::timers::Timer;
-use super::{Broker, Now};
+use super::{Broker, Now, listener_limits};
 
 /// Where a connection belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,8 @@ impl Broker {
             }
             given => given,
         };
-        let limits = self.listener(listener);
+        let config = Arc::clone(&self.config);
+        let limits = listener_limits(&config, listener);
         let terms = Terms::negotiate(connect, limits, &self.config.session);
         let mut properties = terms.connack(connect, limits);
         if !assigned.is_empty() {
@@ -91,6 +93,9 @@ impl Broker {
             reason_code: ReasonCode::Success,
             properties,
         };
+        if !fits(&connack, terms.version, terms.packet_bytes_max) {
+            connack.properties = shortened(properties);
+        }
         if !fits(&connack, terms.version, terms.packet_bytes_max) {
             // [MQTT-3.1.2-24]
             return Err(Violation::new(
@@ -323,7 +328,7 @@ impl Broker {
         version: ProtocolVersion,
         packet_bytes_max: Option<u32>,
     ) {
-        let config = std::sync::Arc::clone(&self.config);
+        let config = Arc::clone(&self.config);
         let server_reference = config
             .redirect
             .as_ref()

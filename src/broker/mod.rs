@@ -141,9 +141,7 @@ impl Broker {
 
     /// The limits of a listener by its place in the configuration.
     fn listener(&self, listener: u16) -> &ListenerLimits {
-        let listeners = &self.config.listeners;
-        // There is at least one, and `listener` comes from the same list.
-        &listeners[usize::from(listener).min(listeners.len() - 1)].limits
+        listener_limits(&self.config, listener)
     }
 
     /// A connection has come home to `slot`.
@@ -252,4 +250,10 @@ impl Broker {
         self.serial = self.serial.wrapping_add(1);
         self.serial
     }
+}
+
+fn listener_limits(config: &Config, listener: u16) -> &ListenerLimits {
+    let listeners = &config.listeners;
+    // There is at least one, and `listener` comes from the same list.
+    &listeners[usize::from(listener).min(listeners.len() - 1)].limits
 }

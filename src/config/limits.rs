@@ -138,6 +138,8 @@ pub struct ListenerLimits {
     pub keep_alive_s_max: u16,
     /// Topic Aliases that the broker uses towards a client that allows them.
     pub topic_alias_maximum_outgoing: u16,
+    /// Response Information for clients that request it.
+    pub response_information: Option<String>,
     /// What the listener offers.
     pub capabilities: Capabilities,
 }
@@ -150,6 +152,7 @@ impl Default for ListenerLimits {
             packet_bytes_max: 16 << 20,
             keep_alive_s_max: 0,
             topic_alias_maximum_outgoing: 32,
+            response_information: None,
             capabilities: Capabilities::default(),
         }
     }

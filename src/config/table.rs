@@ -225,6 +225,8 @@ pub static KEYS: &[Key] = &[
         "Longest Keep Alive; a 5.0 client is told with Server Keep Alive. 0 is no limit."),
     integer!(Listener, "topic_alias_maximum_outgoing", Count, 0, U16, listener.limits.topic_alias_maximum_outgoing,
         "Topic Aliases that the broker uses towards a client that allows them. 0 is none."),
+    text!(Listener, "response_information", "text", listener.limits.response_information, "none",
+        "What a 5.0 client is told that asks for Response Information, as a rule the beginning of its Response Topics."),
     integer!(Listener, "receive_maximum", Count, 1, U16, listener.limits.capabilities.receive_maximum,
         "QoS 1 and 2 messages that a client may have unacknowledged (Receive Maximum)."),
     integer!(Listener, "topic_alias_maximum", Count, 0, U16, listener.limits.capabilities.topic_alias_maximum,

@@ -73,10 +73,11 @@ impl Terms {
 
     /// What CONNACK says about the terms: what differs from the specification's defaults, and what the
     /// broker is able to do (3.2.2.3).
-    pub fn connack<'a>(&self, asked: &Connect<'a>, listener: &ListenerLimits) -> Properties<'a> {
+    pub fn connack<'a>(&self, asked: &Connect<'_>, listener: &'a ListenerLimits) -> Properties<'a> {
         let capabilities = &listener.capabilities;
         let asked_expiry = asked.properties.session_expiry_interval_s.unwrap_or(0);
         let maximum_qos = capabilities.maximum_qos;
+        let wants_response = asked.properties.request_response_information == Some(true);
         Properties {
             session_expiry_interval_s: (asked_expiry != self.session_expiry_interval_s)
                 .then_some(self.session_expiry_interval_s),
@@ -92,8 +93,28 @@ impl Terms {
             shared_subscription_available: Some(capabilities.shared_subscription_available),
             server_keep_alive_s: (self.keep_alive_s != asked.keep_alive_s)
                 .then_some(self.keep_alive_s),
+            response_information: listener
+                .response_information
+                .as_deref()
+                .filter(|_| wants_response), // [MQTT-3.1.2-28]
             ..Properties::default()
         }
+    }
+}
+
+/// CONNACK for a client that takes only small packets: without what may be left out, and without what says
+/// no more than its absence (3.2.2.3).
+pub fn shortened(properties: Properties<'_>) -> Properties<'_> {
+    let no = |available: &bool| !available;
+    Properties {
+        reason_string: None,
+        response_information: None,
+        wildcard_subscription_available: properties.wildcard_subscription_available.filter(no),
+        subscription_identifiers_available: properties
+            .subscription_identifiers_available
+            .filter(no),
+        shared_subscription_available: properties.shared_subscription_available.filter(no),
+        ..properties
     }
 }
 

@@ -196,3 +196,23 @@ fn reason_strings_are_only_for_who_wants_them() {
         "[MQTT-3.1.2-29]: {complete:?}"
     );
 }
+
+#[test]
+fn response_information_is_told_to_who_asks() {
+    let broker = Broker::with("listener.response_information = \"answers/\"");
+    let ask = |value| {
+        Connect::new("asks").property(property::REQUEST_RESPONSE_INFORMATION, Value::Byte(value))
+    };
+    let told = |broker: &Broker, connect: Connect| {
+        let connack = Client::connect(broker, connect).connack.unwrap();
+        let information = connack.property(property::RESPONSE_INFORMATION);
+        information.map(|value| value.text().to_owned())
+    };
+    assert_eq!(told(&broker, ask(1)).as_deref(), Some("answers/"));
+    assert_eq!(told(&broker, ask(0)), None, "[MQTT-3.1.2-28]");
+    assert_eq!(told(&broker, Connect::new("silent")), None);
+    // It goes first if CONNACK is too large.
+    let small = ask(1).property(property::MAXIMUM_PACKET_SIZE, Value::Four(25));
+    assert_eq!(told(&broker, small), None);
+    assert_eq!(told(&Broker::start(), ask(1)), None);
+}
