@@ -1,6 +1,6 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP of a client (3.4 to 3.7, 4.3).
 
-use crate::mqtt::data_types::ProtocolVersion;
+use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
@@ -8,6 +8,11 @@ use crate::routing::ids::SessionIndex;
 
 use super::receive::Violation;
 use super::{Broker, Now};
+
+const NOT_FOUND: Violation = Violation {
+    reason_code: ReasonCode::PacketIdentifierNotFound,
+    cause: "no message with this Packet Identifier is on its way",
+};
 
 impl Broker {
     /// PUBACK ends a QoS 1 delivery. One that belongs to nothing is passed over: the client may have sent
@@ -76,11 +81,11 @@ impl Broker {
             }
             return Ok(());
         }
-        let reason_code = match known {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
-        };
-        let release = Acknowledgement::new(identifier, reason_code);
+        if !known {
+            self.answer_error(slot, PacketType::PubRel, identifier, NOT_FOUND);
+            return Ok(());
+        }
+        let release = Acknowledgement::new(identifier, ReasonCode::Success);
         self.clients
             .send(slot, |out| release.encode(version, PacketType::PubRel, out));
         Ok(())
@@ -103,11 +108,11 @@ impl Broker {
             .delivery
             .as_mut()
             .is_some_and(|delivery| delivery.inbound_qos2.remove(identifier));
-        let reason_code = match known {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
-        };
-        let complete = Acknowledgement::new(identifier, reason_code);
+        if !known {
+            self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
+            return Ok(());
+        }
+        let complete = Acknowledgement::new(identifier, ReasonCode::Success);
         self.clients.send(slot, |out| {
             complete.encode(version, PacketType::PubComp, out)
         });
@@ -132,6 +137,22 @@ impl Broker {
             self.after_acknowledgement(index, now);
         }
         Ok(())
+    }
+
+    /// Acknowledges with an error, and says why to a client that wants to know [MQTT-3.1.2-29].
+    pub(super) fn answer_error(
+        &mut self,
+        slot: u32,
+        kind: PacketType,
+        identifier: PacketIdentifier,
+        error: Violation,
+    ) {
+        let ack = Acknowledgement::new(identifier, error.reason_code);
+        // Where CONNACK did fit, an acknowledgement without properties does.
+        self.clients
+            .send_explained(slot, Some(error.cause), |version, properties, out| {
+                Acknowledgement { properties, ..ack }.encode(version, kind, out);
+            });
     }
 
     fn version(&self, slot: u32) -> ProtocolVersion {

@@ -8,6 +8,8 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::config::Config;
+use crate::mqtt::data_types::ProtocolVersion;
+use crate::mqtt::properties::Properties;
 use crate::observability::counters::Counters;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::Readiness;
@@ -206,6 +208,34 @@ impl Clients {
             self.send(slot, |out| out.extend_from_slice(&packet));
         }
         fits
+    }
+
+    /// Appends an answer that fits without properties; `cause` is its Reason String if the client wants Reason
+    /// Strings and the packet is within its Maximum Packet Size (3.4.2.2.2).
+    pub(super) fn send_explained(
+        &mut self,
+        slot: u32,
+        cause: Option<&'static str>,
+        mut encode: impl FnMut(ProtocolVersion, Properties<'static>, &mut Vec<u8>),
+    ) {
+        let Some(connection) = self.connection(slot) else {
+            return;
+        };
+        let terms = connection.terms;
+        if cause.is_some() && terms.version.is_v5() && terms.problem_information {
+            let explained = Properties {
+                reason_string: cause,
+                ..Properties::default()
+            };
+            if self.send_within(slot, terms.packet_bytes_max, |out| {
+                encode(terms.version, explained, out);
+            }) {
+                return;
+            }
+        }
+        self.send(slot, |out| {
+            encode(terms.version, Properties::default(), out);
+        });
     }
 
     /// Whether a member of a shared group can take a message now.

@@ -65,10 +65,11 @@ impl Broker {
                 self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)
             }
             (QoS::AtLeastOnce, Some(identifier)) => {
-                let reason_code = match fault {
-                    Some(reason_code) => reason_code,
-                    None => accepted(self.accept(session, publish, topic, now)),
-                };
+                if let Some(fault) = fault {
+                    self.answer_error(slot, PacketType::PubAck, identifier, fault);
+                    return Ok(());
+                }
+                let reason_code = accepted(self.accept(session, publish, topic, now));
                 let ack = Acknowledgement::new(identifier, reason_code);
                 self.clients
                     .send(slot, |out| ack.encode(version, PacketType::PubAck, out));
@@ -92,7 +93,7 @@ impl Broker {
         index: SessionIndex,
         publish: &Publish<'_>,
         topic: &str,
-        fault: Option<ReasonCode>,
+        fault: Option<Violation>,
         identifier: PacketIdentifier,
         now: Now,
     ) -> Result<(), Violation> {
@@ -110,8 +111,9 @@ impl Broker {
         let inbound = &mut session.delivery_mut().inbound_qos2;
         let reason_code = if inbound.contains(identifier) {
             ReasonCode::Success
-        } else if let Some(reason_code) = fault {
-            reason_code
+        } else if let Some(fault) = fault {
+            self.answer_error(slot, PacketType::PubRec, identifier, fault);
+            return Ok(());
         } else {
             if version.is_v5() && inbound.len() >= usize::from(receive_maximum) {
                 // [MQTT-3.3.4-7]
@@ -178,7 +180,7 @@ impl Broker {
         slot: u32,
         topic: &str,
         publish: &Publish<'_>,
-    ) -> Result<Option<ReasonCode>, Violation> {
+    ) -> Result<Option<Violation>, Violation> {
         let listener = self
             .clients
             .connection(slot)
@@ -200,7 +202,7 @@ impl Broker {
         if let Some(cause) = self.topic_fault(topic) {
             // Choice: before 5.0 no acknowledgement can refuse, so the message is dropped and acknowledged.
             return match topic.starts_with('$') {
-                true => Ok(Some(ReasonCode::NotAuthorized)),
+                true => Ok(Some(Violation::new(ReasonCode::NotAuthorized, cause))),
                 false => Err(Violation::new(ReasonCode::TopicNameInvalid, cause)),
             };
         }
@@ -209,12 +211,11 @@ impl Broker {
             && self.config.message.validate_payload_format
             && std::str::from_utf8(publish.payload).is_err()
         {
+            let fault =
+                Violation::new(ReasonCode::PayloadFormatInvalid, "the payload is not UTF-8");
             return match publish.qos {
-                QoS::AtMostOnce => Err(Violation::new(
-                    ReasonCode::PayloadFormatInvalid,
-                    "the payload is not UTF-8",
-                )),
-                _ => Ok(Some(ReasonCode::PayloadFormatInvalid)),
+                QoS::AtMostOnce => Err(fault),
+                _ => Ok(Some(fault)),
             };
         }
         Ok(None)

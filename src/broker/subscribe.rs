@@ -21,6 +21,8 @@ use super::receive::Violation;
 use super::visibility::{PendingSuback, WantsRetained};
 use super::{Broker, Now};
 
+const FILTER_NOT_VALID: &str = "a Topic Filter is not valid";
+
 /// What one SUBSCRIBE changes.
 #[derive(Default)]
 struct Changes {
@@ -54,6 +56,7 @@ impl Broker {
         self.check_answer(slot, || subscribe.filters().count())?;
         let mut all = Changes::default();
         let mut reason_codes = Vec::new();
+        let mut cause = None;
         let mut violation = None;
         for (text, options) in subscribe.filters() {
             let granted = QoS::from_bits(capabilities.maximum_qos.min(options.qos as u8));
@@ -63,8 +66,9 @@ impl Broker {
             };
             let filter = match self.check_filter(session, text, options, &capabilities, version) {
                 Ok(filter) => filter,
-                Err(FilterRefusal::Code(reason_code)) => {
-                    reason_codes.push(reason_code);
+                Err(FilterRefusal::Code(refusal)) => {
+                    reason_codes.push(refusal.reason_code);
+                    cause.get_or_insert(refusal.cause);
                     continue;
                 }
                 Err(FilterRefusal::Violation(fault)) => {
@@ -97,6 +101,7 @@ impl Broker {
             serial,
             packet_identifier: subscribe.packet_identifier,
             reason_codes,
+            cause,
             retained: all.retained,
         });
         if let Some(connection) = self.clients.connection_mut(slot) {
@@ -129,24 +134,27 @@ impl Broker {
         capabilities: &Capabilities,
         version: ProtocolVersion,
     ) -> Result<TopicFilter<'a>, FilterRefusal> {
-        let refuse = |reason_code| Err(FilterRefusal::Code(reason_code));
+        let refuse =
+            |reason_code, cause| Err(FilterRefusal::Code(Violation::new(reason_code, cause)));
         let limits = &self.config.message;
         let filter = match TopicFilter::parse(text) {
             Ok(filter) => filter,
             // Before 5.0 there is nothing but failure to say, or to end the connection [MQTT-3.8.3-1].
             Err(_) if !version.is_v5() => {
-                let cause = "a Topic Filter is not valid";
                 return Err(FilterRefusal::Violation(Violation::new(
                     ReasonCode::TopicFilterInvalid,
-                    cause,
+                    FILTER_NOT_VALID,
                 )));
             }
-            Err(_) => return refuse(ReasonCode::TopicFilterInvalid),
+            Err(_) => return refuse(ReasonCode::TopicFilterInvalid, FILTER_NOT_VALID),
         };
         if text.len() > usize::from(limits.topic_bytes_max)
             || level_count(filter.filter) > usize::from(limits.topic_levels_max)
         {
-            return refuse(ReasonCode::TopicFilterInvalid);
+            return refuse(
+                ReasonCode::TopicFilterInvalid,
+                "a Topic Filter is over topic_bytes_max or topic_levels_max",
+            );
         }
         if filter.share_name.is_some() && options.no_local {
             // [MQTT-3.8.3-4]
@@ -157,10 +165,16 @@ impl Broker {
             )));
         }
         if filter.share_name.is_some() && !capabilities.shared_subscription_available {
-            return refuse(ReasonCode::SharedSubscriptionsNotSupported);
+            return refuse(
+                ReasonCode::SharedSubscriptionsNotSupported,
+                "a Shared Subscription without shared_subscription_available",
+            );
         }
         if has_wildcards(filter.filter) && !capabilities.wildcard_subscription_available {
-            return refuse(ReasonCode::WildcardSubscriptionsNotSupported);
+            return refuse(
+                ReasonCode::WildcardSubscriptionsNotSupported,
+                "a wildcard without wildcard_subscription_available",
+            );
         }
         let held = self
             .clients
@@ -168,7 +182,7 @@ impl Broker {
             .map_or(0, crate::session::Session::subscription_count);
         let full = held >= self.config.session.subscriptions_max as usize;
         match full && !self.holds(session, &filter) {
-            true => refuse(ReasonCode::QuotaExceeded),
+            true => refuse(ReasonCode::QuotaExceeded, "subscriptions_max is reached"),
             false => Ok(filter),
         }
     }
@@ -277,23 +291,27 @@ impl Broker {
             let connected = self.clients.session_of(suback.slot).is_some();
             let connection = self.clients.connection_mut(suback.slot);
             let connection = connection.filter(|connection| connection.serial == suback.serial);
-            let version = connection.map(|connection| {
+            let found = connection.is_some();
+            if let Some(connection) = connection {
                 connection.pending_subacks -= 1;
-                connection.version()
-            });
-            let Some(version) = version.filter(|_| connected) else {
+            }
+            if !found || !connected {
                 for wanted in suback.retained {
                     self.abandon_retained(wanted);
                 }
                 continue;
-            };
-            let packet = SubAck {
+            }
+            let mut packet = SubAck {
                 packet_identifier: suback.packet_identifier,
                 reason_codes: suback.reason_codes,
                 properties: Properties::default(),
             };
+            let encode = |version, properties, out: &mut Vec<u8>| {
+                packet.properties = properties;
+                packet.encode(version, out);
+            };
             self.clients
-                .send(suback.slot, |out| packet.encode(version, out));
+                .send_explained(suback.slot, suback.cause, encode);
             for wanted in suback.retained {
                 self.begin_retained(wanted, now);
             }
@@ -315,16 +333,22 @@ impl Broker {
         self.check_answer(slot, || unsubscribe.filters().count())?;
         let mut changes = Vec::new();
         let mut reason_codes = Vec::new();
+        let mut cause = None;
         let mut violation = None;
         for text in unsubscribe.filters() {
             let reason_code = match TopicFilter::parse(text) {
                 Err(_) if !version.is_v5() => {
                     // What was unsubscribed before it is gone, and the others must know.
-                    let cause = "a Topic Filter is not valid";
-                    violation = Some(Violation::new(ReasonCode::TopicFilterInvalid, cause));
+                    violation = Some(Violation::new(
+                        ReasonCode::TopicFilterInvalid,
+                        FILTER_NOT_VALID,
+                    ));
                     break;
                 }
-                Err(_) => ReasonCode::TopicFilterInvalid,
+                Err(_) => {
+                    cause = Some(FILTER_NOT_VALID);
+                    ReasonCode::TopicFilterInvalid
+                }
                 Ok(filter) => match self.remove_one(session, &filter, &mut changes) {
                     true => ReasonCode::Success,
                     false => ReasonCode::NoSubscriptionExisted,
@@ -336,12 +360,16 @@ impl Broker {
         if let Some(violation) = violation {
             return Err(violation);
         }
-        let packet = UnsubAck {
+        let mut packet = UnsubAck {
             packet_identifier: unsubscribe.packet_identifier,
             reason_codes,
             properties: Properties::default(),
         };
-        self.clients.send(slot, |out| packet.encode(version, out));
+        let encode = |version, properties, out: &mut Vec<u8>| {
+            packet.properties = properties;
+            packet.encode(version, out);
+        };
+        self.clients.send_explained(slot, cause, encode);
         Ok(())
     }
 
@@ -419,6 +447,6 @@ impl Broker {
 
 /// Why a Topic Filter is not taken: with a code in SUBACK, or by ending the connection.
 enum FilterRefusal {
-    Code(ReasonCode),
+    Code(Violation),
     Violation(Violation),
 }
