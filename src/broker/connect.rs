@@ -132,6 +132,7 @@ impl Broker {
         counters.connections_accepted += 1;
         self.clients
             .send(slot, |out| connack.encode(terms.version, out));
+        self.count_member(session_index, true);
         self.member_availability(session_index);
         self.pump(session_index, now);
         Ok(())

@@ -171,6 +171,7 @@ impl Broker {
     /// The session is without a connection from now on: its Will, its expiry, its place in shared groups.
     pub(super) fn detach(&mut self, index: SessionIndex, now: Now) {
         self.clients.counters.connections -= 1;
+        self.count_member(index, false);
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };

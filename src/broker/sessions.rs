@@ -73,7 +73,7 @@ impl Broker {
             let Some(serial) = self.group_members.serial(*group) else {
                 continue;
             };
-            if let Some(name) = self.group_members.leave(*group, index) {
+            if let Some(name) = self.group_members.leave(*group, index, false) {
                 changes.push(Change::Group(self.group_change(&name)));
                 names.push((serial, name));
             }

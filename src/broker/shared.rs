@@ -108,25 +108,23 @@ impl Broker {
 
     /// What this shard has to say about a group, which its own replica learns at once.
     pub(super) fn group_change(&mut self, name: &Arc<GroupName>) -> GroupChange {
-        let members = self
-            .group_members
-            .find(name)
-            .map_or(&[][..], |group| self.group_members.members(group));
-        let online = members.iter().filter(|member| {
-            self.clients
-                .session(member.session)
-                .is_some_and(|session| session.connection.is_some())
-        });
-        let change = GroupChange {
-            name: Arc::clone(name),
-            online: u32::try_from(online.count()).unwrap_or(u32::MAX),
-            total: u32::try_from(members.len()).unwrap_or(u32::MAX),
-        };
+        let change = self.group_members.change(name);
         self.group_replica.apply(&change, self.id);
         change
     }
 
-    /// A session's connection has come or gone: its groups' members who are there are counted anew.
+    /// A session's connection has come or gone: its groups have a member more or less who is there.
+    pub(super) fn count_member(&mut self, index: SessionIndex, online: bool) {
+        if let Some(session) = self.clients.session(index)
+            && let Some(groups) = &session.shared
+        {
+            for group in groups.iter() {
+                self.group_members.set_online(*group, online);
+            }
+        }
+    }
+
+    /// Tells the other shards how many members of a session's groups are there now.
     pub(super) fn member_availability(&mut self, index: SessionIndex) {
         let Some(groups) = self
             .clients

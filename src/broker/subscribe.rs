@@ -197,10 +197,8 @@ impl Broker {
             share_name: share_name.into(),
             filter: filter.filter.into(),
         };
-        self.group_members.find(&name).is_some_and(|group| {
-            let members = self.group_members.members(group);
-            members.iter().any(|member| member.session == session)
-        })
+        let group = self.group_members.find(&name);
+        group.is_some_and(|group| self.group_members.has_member(group, session))
     }
 
     fn add_subscription(
@@ -387,7 +385,7 @@ impl Broker {
             let Some(group) = self.group_members.find(&name) else {
                 return false;
             };
-            let Some(name) = self.group_members.leave(group, session) else {
+            let Some(name) = self.group_members.leave(group, session, true) else {
                 return false;
             };
             if let Some(session) = self.clients.session_mut(session)
