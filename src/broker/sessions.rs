@@ -3,7 +3,6 @@
 use smallvec::SmallVec;
 
 use crate::routing::ids::SessionIndex;
-use crate::routing::local_index::FilterId;
 
 use super::delivery::Publication;
 use super::envelope::Change;
@@ -55,7 +54,7 @@ impl Broker {
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };
-        let subscriptions: SmallVec<[FilterId; 4]> = std::mem::take(&mut session.subscriptions);
+        let subscriptions = session.subscriptions.take();
         let groups = session.shared.take();
         let retained = session
             .delivery

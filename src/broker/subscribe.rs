@@ -230,7 +230,7 @@ impl Broker {
         if !outcome.replaced {
             self.clients.counters.subscriptions += 1;
             if let Some(session) = self.clients.session_mut(subscriber.session) {
-                session.subscriptions.push(outcome.filter);
+                session.subscriptions.insert(outcome.filter);
             }
         }
         if outcome.first_on_shard {
@@ -391,7 +391,9 @@ impl Broker {
             if let Some(session) = self.clients.session_mut(session)
                 && let Some(groups) = session.shared.as_mut()
             {
-                groups.retain(|other| *other != group);
+                if let Some(position) = groups.iter().position(|other| *other == group) {
+                    groups.swap_remove(position);
+                }
                 if groups.is_empty() {
                     session.shared = None;
                 }
@@ -408,13 +410,8 @@ impl Broker {
         }
         self.cancel_retained(session, filter.filter);
         self.remove_subscription(found, session, changes);
-        if let Some(session) = self.clients.session_mut(session)
-            && let Some(position) = session
-                .subscriptions
-                .iter()
-                .rposition(|other| *other == found)
-        {
-            session.subscriptions.swap_remove(position);
+        if let Some(session) = self.clients.session_mut(session) {
+            session.subscriptions.remove(found);
         }
         self.clients.counters.subscriptions -= 1;
         true

@@ -11,16 +11,16 @@ pub mod inbound_qos2;
 pub mod inflight;
 pub mod negotiation;
 pub mod outbox;
+pub mod subscriptions;
 pub mod topic_alias;
 pub mod will;
 
 use smallvec::SmallVec;
 
-use crate::routing::local_index::FilterId;
-
 use inbound_qos2::InboundQos2;
 use inflight::InFlightWindow;
 use outbox::Outbox;
+use subscriptions::Subscriptions;
 use will::Will;
 
 /// What QoS 1 and 2 need, and what waits for the client.
@@ -60,9 +60,9 @@ pub struct Session {
     pub expiry_interval_s: u32,
     /// Raised whenever the connection comes or goes, so that an old timer finds itself out of date.
     pub epoch: u32,
-    /// The subscriptions that are not shared, by their number in the local index; at most
-    /// `SessionLimits::subscriptions_max` together with the shared ones.
-    pub subscriptions: SmallVec<[FilterId; 4]>,
+    /// The subscriptions that are not shared; at most `SessionLimits::subscriptions_max` together with the
+    /// shared ones.
+    pub subscriptions: Subscriptions,
     /// The shared subscriptions, by the number of their group.
     pub shared: Option<Box<Vec<u32>>>,
     /// QoS 1 and 2, queues.
@@ -80,7 +80,7 @@ impl Session {
             generation,
             expiry_interval_s: 0,
             epoch: 0,
-            subscriptions: SmallVec::new(),
+            subscriptions: Subscriptions::default(),
             shared: None,
             delivery: None,
             will: None,
