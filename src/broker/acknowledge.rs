@@ -52,7 +52,7 @@ impl Broker {
             return;
         };
         let waits = !delivery.outbox.is_empty()
-            || !delivery.retained_deliveries.is_empty()
+            || delivery.retained.is_some()
             || delivery.in_flight.needs_resend();
         if waits {
             self.pump(index, now);

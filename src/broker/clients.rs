@@ -13,7 +13,7 @@ use crate::mqtt::properties::Properties;
 use crate::observability::counters::Counters;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::Readiness;
-use crate::routing::topic_hash::{TopicHash, TopicHasher};
+use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
 
 use super::connection::{Connection, Phase};
@@ -35,8 +35,6 @@ pub(super) struct Clients {
     pub(super) counters: Counters,
     /// What routing has cost so far, in bytes of a connection's share of a turn.
     pub(super) routing_cost: u64,
-    /// Live messages with RETAIN to sessions that are being sent retained ones.
-    pub(super) live_retained: Vec<(SessionIndex, TopicHash)>,
 }
 
 impl Clients {
@@ -52,7 +50,6 @@ impl Clients {
             prefab: Prefab::default(),
             counters: Counters::default(),
             routing_cost: 0,
-            live_retained: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::observability::counters::{Counters, DropCause};
 use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupSerial;
+use crate::routing::topic_hash::TopicHash;
 use crate::session::inflight::Stage;
 use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
@@ -153,25 +154,34 @@ impl Clients {
         publication: &mut Publication<'_>,
         now_ms: u64,
     ) {
-        let qos = target.qos.min(publication.view.qos);
-        self.routing_cost += DELIVERY_COST_BYTES;
         if publication.view.retain {
-            self.note_live_retained(target.session, publication);
+            self.note_live_retained(target.session, publication.view.topic_hash, now_ms);
         }
+        self.deliver_retained(target, publication, now_ms);
+    }
+
+    /// The same for a retained message, which is no live one.
+    #[inline]
+    pub(super) fn deliver_retained(
+        &mut self,
+        target: &Target<'_>,
+        publication: &mut Publication<'_>,
+        now_ms: u64,
+    ) {
+        self.routing_cost += DELIVERY_COST_BYTES;
+        let qos = target.qos.min(publication.view.qos);
         match qos {
             QoS::AtMostOnce => self.deliver_at_most_once(target, publication, now_ms),
             _ => self.deliver_acknowledged(target, qos, publication, now_ms),
         }
     }
 
-    fn note_live_retained(&mut self, session: SessionIndex, publication: &Publication<'_>) {
-        let delivering = self
-            .session(session)
-            .and_then(|session| session.delivery.as_ref())
-            .is_some_and(|delivery| !delivery.retained_deliveries.is_empty());
-        if delivering {
-            self.live_retained
-                .push((session, publication.view.topic_hash));
+    fn note_live_retained(&mut self, session: SessionIndex, topic: TopicHash, now_ms: u64) {
+        if let Some(session) = self.session_mut(session)
+            && let Some(delivery) = session.delivery.as_mut()
+            && let Some(backlog) = delivery.retained.as_mut()
+        {
+            backlog.note(topic, now_ms);
         }
     }
 

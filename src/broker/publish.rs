@@ -12,7 +12,7 @@ use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
-use crate::routing::topic_hash::{TopicHash, shard_of};
+use crate::routing::topic_hash::shard_of;
 use crate::session::outbox::SubscriptionIdentifiers;
 
 use super::delivery::{Publication, Target};
@@ -333,9 +333,6 @@ impl Broker {
             }
             _ => self.route_overlapping(publication, publisher, now),
         };
-        if !self.clients.live_retained.is_empty() {
-            self.note_live_retained();
-        }
         anyone
     }
 
@@ -470,30 +467,6 @@ impl Broker {
                 .drop_messages(DropCause::RetainedLimit, 1);
         }
         kept
-    }
-
-    /// Tells the deliveries of retained messages which topics have a newer live message.
-    fn note_live_retained(&mut self) {
-        let mut live = std::mem::take(&mut self.clients.live_retained);
-        for (session, topic) in live.drain(..) {
-            self.supersede_retained(session, topic);
-        }
-        self.clients.live_retained = live;
-    }
-
-    fn supersede_retained(&mut self, session: SessionIndex, topic: TopicHash) {
-        let Some(delivery) = self
-            .clients
-            .session(session)
-            .and_then(|session| session.delivery.as_ref())
-        else {
-            return;
-        };
-        for number in &delivery.retained_deliveries {
-            if let Some(retained) = self.retained_deliveries.get_mut(*number as usize) {
-                retained.supersede(topic);
-            }
-        }
     }
 }
 

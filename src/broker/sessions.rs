@@ -1,7 +1,5 @@
 //! The end of a session, its Will, and what is pumped into its connection.
 
-use smallvec::SmallVec;
-
 use crate::routing::ids::SessionIndex;
 
 use super::delivery::Publication;
@@ -19,10 +17,10 @@ impl Broker {
         else {
             return;
         };
-        let retained: SmallVec<[u32; 2]> = delivery.retained_deliveries.clone();
+        let retained = delivery.retained.is_some();
         self.clients.pump_outbox(index, now.mono_ms);
-        for number in retained {
-            self.pump_retained(number, now);
+        if retained {
+            self.pump_retained(index, now);
         }
     }
 
@@ -59,7 +57,7 @@ impl Broker {
         let retained = session
             .delivery
             .as_mut()
-            .map(|delivery| std::mem::take(&mut delivery.retained_deliveries));
+            .and_then(|delivery| delivery.retained.take());
         let mut changes = Vec::new();
         for filter in subscriptions {
             self.clients.counters.subscriptions -= 1;
@@ -78,7 +76,10 @@ impl Broker {
             }
         }
         self.broadcast(changes);
-        for number in retained.into_iter().flatten() {
+        for number in retained
+            .into_iter()
+            .flat_map(|backlog| backlog.into_numbers())
+        {
             self.drop_retained(number);
         }
         let Some(mut session) = self.clients.remove_session(index) else {

@@ -244,9 +244,18 @@ impl Broker {
             RetainHandling::SendIfNew => !outcome.replaced, // [MQTT-3.3.1-10]
             RetainHandling::DoNotSend => false,
         };
-        if wanted {
-            all.retained
-                .push(self.prepare_retained(filter.filter, subscriber));
+        if !wanted {
+            self.update_retained(outcome.filter, subscriber);
+            return;
+        }
+        if outcome.replaced {
+            self.cancel_retained(subscriber.session, outcome.filter);
+        }
+        // Where every retained message is here, most filters without wildcards need no delivery.
+        let nothing_here = !has_wildcards(filter.filter) && !self.retained.contains(filter.filter);
+        if self.shard_count > 1 || !nothing_here {
+            let wanted = self.prepare_retained(outcome.filter, filter.filter, subscriber);
+            all.retained.extend(wanted);
         }
     }
 
@@ -310,8 +319,12 @@ impl Broker {
             };
             self.clients
                 .send_explained(suback.slot, suback.cause, encode);
+            let mut session = None;
             for wanted in suback.retained {
-                self.begin_retained(wanted, now);
+                session = self.begin_retained(wanted).or(session);
+            }
+            if let Some(session) = session {
+                self.pump_retained(session, now);
             }
         }
     }
@@ -408,7 +421,7 @@ impl Broker {
         if self.local.subscription(found, session).is_none() {
             return false;
         }
-        self.cancel_retained(session, filter.filter);
+        self.cancel_retained(session, found);
         self.remove_subscription(found, session, changes);
         if let Some(session) = self.clients.session_mut(session) {
             session.subscriptions.remove(found);

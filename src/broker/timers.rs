@@ -34,6 +34,11 @@ pub(super) enum Timer {
     SystemTopics,
     /// `$SYS` topics are due at once.
     SystemTopicsAtOnce,
+    /// Deliveries of retained messages may go on.
+    Retained {
+        session: SessionIndex,
+        generation: u32,
+    },
     /// Retained messages may have expired.
     Sweep,
 }
@@ -57,6 +62,12 @@ impl Timer {
             } => clients
                 .session(session)
                 .is_some_and(|session| session.generation == generation && session.epoch == epoch),
+            Self::Retained {
+                session,
+                generation,
+            } => clients
+                .session(session)
+                .is_some_and(|session| session.generation == generation),
             Self::SystemTopics | Self::SystemTopicsAtOnce | Self::Sweep => true,
         }
     }
@@ -101,6 +112,10 @@ impl Broker {
             }
             Timer::SystemTopics => self.system_topics_due(now),
             Timer::SystemTopicsAtOnce => self.system_topics_at_once_due(now),
+            Timer::Retained {
+                session,
+                generation,
+            } => self.resume_retained(session, generation, now),
             Timer::Sweep => self.sweep_retained(now),
         }
     }

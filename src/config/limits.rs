@@ -38,6 +38,16 @@ pub const DELIVERY_COST_BYTES: u64 = 2;
 pub const ENVELOPE_COST_BYTES: u64 = 64;
 /// Once the batches of a turn have cost this, the others wait for the next turn, bytes.
 pub const INBOX_COST_PER_TURN_MAX: u64 = 128 * 1024;
+/// Visits that the deliveries of retained messages to one session may make at once; the rest follows in the
+/// next tick.
+pub const RETAINED_VISITS_PER_PUMP_MAX: usize = 16_384;
+/// Deliveries of retained messages to one session that are at work together; the others wait.
+pub const RETAINED_DELIVERIES_AT_ONCE: usize = 32;
+/// Topics whose live messages are noted for the deliveries of retained messages to one session, at most;
+/// beyond it they are forgotten, and the owners are asked again.
+pub const RETAINED_LIVE_TOPICS_MAX: usize = 16_384;
+/// By then a message that came to one shard has come to all others, milliseconds.
+pub const RETAINED_SETTLE_MS: u64 = 1_000;
 /// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 

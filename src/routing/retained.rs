@@ -64,6 +64,16 @@ pub struct RetainedCursor {
     exclusive: bool,
 }
 
+impl RetainedCursor {
+    /// From `topic` on, itself included.
+    pub fn at(topic: &str) -> Self {
+        Self {
+            from: topic.into(),
+            exclusive: false,
+        }
+    }
+}
+
 /// A part of the retained messages that match a filter.
 #[derive(Debug)]
 pub struct Slice {
@@ -71,6 +81,8 @@ pub struct Slice {
     pub messages: Vec<ApplicationMessage>,
     /// Where to go on; nothing if that was all.
     pub next: Option<RetainedCursor>,
+    /// How many places were looked at.
+    pub visits: usize,
 }
 
 /// What a comparison of a Topic Name with a filter says about the search.
@@ -84,6 +96,11 @@ impl RetainedStore {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.messages.len()
+    }
+
+    /// Whether there is one for a topic.
+    pub fn contains(&self, topic: &str) -> bool {
+        self.messages.contains_key(topic)
     }
 
     /// Whether there is none.
@@ -167,6 +184,7 @@ impl RetainedStore {
         let mut slice = Slice {
             messages: Vec::new(),
             next: None,
+            visits: 1,
         };
         if !has_wildcards(filter) {
             let found = self
@@ -178,13 +196,9 @@ impl RetainedStore {
         }
         let mut bytes = 0;
         let mut expired = Vec::new();
-        let mut cursor = cursor.or_else(|| {
-            Some(RetainedCursor {
-                from: literal_prefix(filter).into(),
-                exclusive: false,
-            })
-        });
-        for _ in 0..RETAINED_VISITS_PER_SLICE_MAX {
+        let mut cursor = cursor.or_else(|| Some(RetainedCursor::at(literal_prefix(filter))));
+        for visit in 1..=RETAINED_VISITS_PER_SLICE_MAX {
+            slice.visits = visit;
             let Some(at) = cursor.take() else { break };
             let from = match at.exclusive {
                 true => Bound::Excluded(&*at.from),

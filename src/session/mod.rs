@@ -11,15 +11,15 @@ pub mod inbound_qos2;
 pub mod inflight;
 pub mod negotiation;
 pub mod outbox;
+pub mod retained_backlog;
 pub mod subscriptions;
 pub mod topic_alias;
 pub mod will;
 
-use smallvec::SmallVec;
-
 use inbound_qos2::InboundQos2;
 use inflight::InFlightWindow;
 use outbox::Outbox;
+use retained_backlog::RetainedBacklog;
 use subscriptions::Subscriptions;
 use will::Will;
 
@@ -32,9 +32,8 @@ pub struct Delivery {
     pub outbox: Outbox,
     /// Received with QoS 2 and not released.
     pub inbound_qos2: InboundQos2,
-    /// Deliveries of retained messages that are under way, by their number at the broker; at most one
-    /// for each Topic Filter of the session.
-    pub retained_deliveries: SmallVec<[u32; 2]>,
+    /// Deliveries of retained messages that are under way; none if that is empty.
+    pub retained: Option<Box<RetainedBacklog>>,
 }
 
 impl Delivery {
@@ -43,7 +42,7 @@ impl Delivery {
         self.in_flight.is_empty()
             && self.outbox.is_empty()
             && self.inbound_qos2.is_empty()
-            && self.retained_deliveries.is_empty()
+            && self.retained.is_none()
     }
 }
 

@@ -322,3 +322,41 @@ fn expired_retained_messages_take_no_room() {
         assert!(Instant::now() < deadline, "expired messages are counted");
     }
 }
+
+#[test]
+fn very_many_live_messages_for_a_client_that_is_away_are_not_all_noted() {
+    const RETAINED: usize = 200;
+    const LIVE: usize = 17_000; // more than are noted
+    let broker = Broker::start();
+    let mut writer = broker.client("writer");
+    for n in 0..RETAINED {
+        retain(&mut writer, &format!("w/{n}"), "old", 1);
+    }
+    let lasting = || Connect::new("reader").lasting();
+    let mut reader = Client::connect(&broker, lasting().receive_maximum(1));
+    reader.subscribe("w/#", 1);
+    reader.expect(Kind::Publish);
+    reader.cut();
+    writer.publish_with(Publish::new("w/5", "new").qos(1).retain());
+    let live: Vec<u8> = (0..LIVE)
+        .flat_map(|n| {
+            let publish = Publish::new(&format!("w/live/{n}"), "live").retain();
+            publish.bytes(Version::V5)
+        })
+        .collect();
+    writer.send_raw(&live);
+    writer.expect_nothing_before_pong();
+    let mut reader = Client::connect(&broker, lasting());
+    let mut last = BTreeMap::new();
+    for message in reader.drain(2_000) {
+        let text = message.text().to_owned();
+        let before = last.insert(message.topic, text.clone());
+        assert!(text != "old" || before.is_none(), "old after {before:?}");
+    }
+    let old = last.values().filter(|text| *text == "old").count();
+    assert_eq!(old, RETAINED - 1);
+    assert_eq!(last["w/5"], "new");
+    // What is no longer noted was asked for again.
+    let live = last.values().filter(|text| *text == "live").count();
+    assert!(live > 10_000, "{live} of those that were live");
+}

@@ -1,6 +1,6 @@
 //! SUBSCRIBE and UNSUBSCRIBE: options, identifiers, overlapping subscriptions, wildcards.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::packet::{NO_LOCAL, RETAIN_AS_PUBLISHED, VERSIONS, unsubscribe};
 use crate::support::{
@@ -50,6 +50,34 @@ fn a_subscribe_with_thousands_of_filters_is_taken() {
     );
     broker.client("writer").publish("n/4999", "x", 1);
     client.expect_message("n/4999", "x");
+}
+
+#[test]
+fn very_many_filters_in_one_packet_cost_no_more_each() {
+    const COUNT: usize = 60_000;
+    for shards in [1, 2] {
+        let broker = Broker::with(&format!("shards = {shards}"));
+        let mut client = broker.client("many");
+        let filters: Vec<String> = (0..COUNT)
+            .map(|n| match n % 2 {
+                0 => format!("f/{n}"),
+                _ => format!("f/{n}/+"),
+            })
+            .collect();
+        let mut all = Subscribe::to(&filters[0], 0);
+        for filter in &filters[1..] {
+            all = all.and(filter, 0);
+        }
+        let texts: Vec<&str> = filters.iter().map(String::as_str).collect();
+        let before = broker.cpu();
+        for _ in 0..2 {
+            assert_eq!(client.subscribe_with(&all), vec![0; COUNT]);
+        }
+        assert_eq!(client.unsubscribe(&texts), vec![0; COUNT]);
+        let used = broker.cpu() - before;
+        // It is well below a second; with a search for each filter it would be more than ten.
+        assert!(used < Duration::from_secs(4), "{used:?} of CPU time");
+    }
 }
 
 #[test]
