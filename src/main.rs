@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments};
 use ringmq::config::{self, Config};
+use ringmq::net::listener::ListenError;
 use ringmq::observability::log::{self, LogControl};
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::signals::{Signal, Signals};
@@ -93,7 +94,8 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
     let running = launch(&config, &cpus).map_err(|error| {
         let code = match &error {
-            LaunchError::Listen(_) => exit_code::LISTEN,
+            LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
+            LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
             LaunchError::Shard { .. } => exit_code::KERNEL,
             LaunchError::Mesh(_) => exit_code::UNEXPECTED,
         };
