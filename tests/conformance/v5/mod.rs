@@ -1,20 +1,25 @@
 //! MQTT 5.0, one file per chapter or Control Packet. Names carry the id of the statement that they show.
 
 mod acknowledgements;
+mod capabilities;
 mod connack;
 mod connect;
 mod connect_payload;
 mod data_representation;
 mod disconnect;
 mod flow_and_faults;
+mod load;
 mod packet_format;
+mod property_table;
 mod publish;
 mod publish_actions;
 mod publish_properties;
+mod races;
 mod sessions;
 mod subscribe;
 mod topics;
 mod unsubscribe;
+mod wire;
 
 use crate::support::packet::packet;
 use crate::support::property::{self, user_property, write_binary};
