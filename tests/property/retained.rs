@@ -103,7 +103,7 @@ proptest! {
             match step {
                 Step::Set(topic, payload, lives_ms) => {
                     let expires_at_ms = lives_ms.map(|lives_ms| now_ms + lives_ms);
-                    prop_assert!(store.set(message(&topic, payload, expires_at_ms), &limits));
+                    prop_assert!(store.set(message(&topic, payload, expires_at_ms), &limits, now_ms));
                     model.insert(topic, (payload, expires_at_ms));
                 }
                 Step::Clear(topic) => {
@@ -141,7 +141,7 @@ proptest! {
         let mut store = RetainedStore::default();
         let mut model: BTreeMap<String, u8> = BTreeMap::new();
         for (topic, payload) in steps {
-            match store.set(message(&topic, payload, None), &limits) {
+            match store.set(message(&topic, payload, None), &limits, 0) {
                 true => drop(model.insert(topic, payload)),
                 // What was there for the topic is as old as if the new one had been stored.
                 false => drop(model.remove(&topic)),
