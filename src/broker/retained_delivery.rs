@@ -174,7 +174,7 @@ impl Broker {
         Some(delivery.session)
     }
 
-    /// Gives up a delivery whose SUBACK has nowhere to go.
+    /// Gives up a delivery whose SUBSCRIBE was at fault.
     pub(super) fn abandon_retained(&mut self, wanted: WantsRetained) {
         if self.prepared(wanted).is_some() {
             self.finish_retained(wanted.number);

@@ -302,23 +302,21 @@ impl Broker {
             if let Some(connection) = connection {
                 connection.pending_subacks -= 1;
             }
-            if !found || !connected {
-                for wanted in suback.retained {
-                    self.abandon_retained(wanted);
-                }
-                continue;
+            if found && connected {
+                let mut packet = SubAck {
+                    packet_identifier: suback.packet_identifier,
+                    reason_codes: suback.reason_codes,
+                    properties: Properties::default(),
+                };
+                let encode = |version, properties, out: &mut Vec<u8>| {
+                    packet.properties = properties;
+                    packet.encode(version, out);
+                };
+                self.clients
+                    .send_explained(suback.slot, suback.cause, encode);
             }
-            let mut packet = SubAck {
-                packet_identifier: suback.packet_identifier,
-                reason_codes: suback.reason_codes,
-                properties: Properties::default(),
-            };
-            let encode = |version, properties, out: &mut Vec<u8>| {
-                packet.properties = properties;
-                packet.encode(version, out);
-            };
-            self.clients
-                .send_explained(suback.slot, suback.cause, encode);
+            // Also without a connection: the subscription is there if the session lasts, and to subscribe
+            // once more need not bring them.
             let mut session = None;
             for wanted in suback.retained {
                 session = self.begin_retained(wanted).or(session);

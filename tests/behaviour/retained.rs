@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::packet::{RETAINED_IF_NEW, RETAINED_NEVER, VERSIONS};
 use crate::support::{
-    Broker, Client, Connect, Kind, Publish, SILENCE_MS, Subscribe, Value, Version, property,
-    sleep_ms,
+    Broker, Client, Connect, Kind, PATIENCE, Publish, SILENCE_MS, Subscribe, Value, Version,
+    property, sleep_ms,
 };
 
 fn retain(client: &mut Client, topic: &str, payload: &str, qos: u8) {
@@ -359,4 +359,24 @@ fn very_many_live_messages_for_a_client_that_is_away_are_not_all_noted() {
     // What is no longer noted was asked for again.
     let live = last.values().filter(|text| *text == "live").count();
     assert!(live > 10_000, "{live} of those that were live");
+}
+
+#[test]
+fn retained_messages_come_though_the_connection_ended_before_suback() {
+    let broker = Broker::start();
+    retain(&mut broker.client("writer"), "r", "x", 1);
+    for round in 0..40 {
+        let id = format!("reader-{round}");
+        let filter = if round % 2 == 0 { "r" } else { "+" };
+        let mut reader = Client::connect(&broker, Connect::new(&id).lasting());
+        // The protocol error ends the connection before another shard can confirm the subscription.
+        let mut packets = Subscribe::to(filter, 1).bytes(Version::V5, 1);
+        packets.extend([0, 0]);
+        reader.send_raw(&packets);
+        while reader.next(PATIENCE).is_packet() {}
+        let mut reader = Client::connect(&broker, Connect::new(&id).lasting());
+        reader.subscribe(filter, 1 | RETAINED_IF_NEW);
+        reader.expect_message("r", "x");
+        reader.expect_nothing_before_pong();
+    }
 }
