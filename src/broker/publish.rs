@@ -307,8 +307,8 @@ impl Broker {
             publication.view.topic_hash,
             &mut self.found,
         );
-        let anyone = match self.found.as_slice() {
-            [] => return false,
+        match self.found.as_slice() {
+            [] => false,
             [filter] => {
                 let mut anyone = false;
                 let subscribers = self.local.subscribers(*filter);
@@ -332,8 +332,7 @@ impl Broker {
                 anyone
             }
             _ => self.route_overlapping(publication, publisher, now),
-        };
-        anyone
+        }
     }
 
     /// Delivers where several filters match: sessions that hold more than one of them get one copy with the
