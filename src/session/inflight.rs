@@ -324,17 +324,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_window_is_sent_again_to_its_end() {
+    fn a_full_window_is_sent_again_in_one_walk() {
         let mut window = InFlightWindow::default();
         for _ in 0..65_535 {
             window.push(queued("t"));
         }
         window.connection_lost();
-        let mut last = 0;
-        while let Some((id, _)) = window.resend_next() {
-            last = id.get();
+        for expected in 1..=65_535u16 {
+            let sent = window.resend_next().map(|(id, _)| id.get());
+            assert_eq!(sent, Some(expected));
+            // The next search begins here and not at the front.
+            assert_eq!(window.resend_from, usize::from(expected));
         }
-        assert_eq!(last, 65_535);
+        assert!(window.resend_next().is_none());
     }
 
     #[test]
