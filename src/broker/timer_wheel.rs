@@ -2,7 +2,7 @@
 //!
 //! Each shard has one for the broker and one for connections that are not yet at home. A timer is never
 //! cancelled: its owner raises an epoch, and a timer that comes with an old epoch is ignored. A timer that
-//! is far away goes there in steps of a minute and ends at the next one when it is void, so that clients
+//! is far away goes there in steps of 20 s and ends at the next one when it is void, so that clients
 //! who come and go with long intervals leave nothing behind.
 //!
 //! Time is monotonic milliseconds, passed in; the wheel turns in ticks of 100 ms and never fires early.
@@ -12,8 +12,9 @@ use crate::config::limits::TIMER_TICK_MS;
 /// Slots of the wheel: 4096 ticks, nearly seven minutes a turn.
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
-/// A step of a timer that is further away, ticks: less than a turn, so that a slot is of one tick only.
-const STEP_TICKS: u64 = 60_000 / TIMER_TICK_MS;
+/// A step of a timer that is further away, ticks: less than a turn, so that a slot is of one tick only. So
+/// long void timers take memory, and so often a timer that is far away is touched.
+const STEP_TICKS: u64 = 20_000 / TIMER_TICK_MS;
 
 #[derive(Debug)]
 struct Timer<K> {
@@ -206,7 +207,7 @@ mod tests {
         let mut due = Vec::new();
         wheel.set(4_000_000_000, 1);
         wheel.set(4_000_000_000, 2);
-        wheel.advance_current(60_000, &mut due, |key| *key == 2);
+        wheel.advance_current(20_000, &mut due, |key| *key == 2);
         assert_eq!((wheel.len(), due.len()), (1, 0));
         assert_eq!(fired(&mut wheel, 3_999_999_900), Vec::<u32>::new());
         assert_eq!(fired(&mut wheel, 4_000_000_000), [2]);

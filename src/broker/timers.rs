@@ -208,8 +208,8 @@ mod tests {
             broker.tick(now);
             most = most.max(broker.wheel.len());
         }
-        // Three for each client of the last minute.
-        assert!(most <= 3 * 62, "{most} timers");
+        // Three for each client of the last 20 s.
+        assert!(most <= 3 * 22, "{most} timers");
         assert_eq!(broker.clients.sessions.len(), 1);
         now.mono_ms += 4_000_000_000;
         broker.tick(now);
