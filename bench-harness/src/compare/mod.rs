@@ -1,0 +1,94 @@
+//! Several brokers side by side: each started fresh for each run, in turn (A B A B), pinned, with the same load.
+
+mod broker;
+mod preset;
+mod summary;
+
+use std::io::{self, Write};
+
+use crate::cli::{Format, Output};
+use crate::live::Live;
+use crate::measure::placement;
+use crate::report::Broker;
+use crate::run::{self, Target};
+use crate::settings::Options;
+
+use broker::{Launch, Running};
+
+/// How brokers are compared.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// The scenario's name, see `ringmq-bench list`
+    pub scenario: String,
+    /// A broker: a name that is known (floor, ringmq, mosquitto, rumqttd, rmqttd) or NAME=COMMAND, where {port} and {dir}
+    /// in the command become a free port and an empty directory. The others are compared with the first
+    #[arg(long = "broker", value_name = "NAME[=COMMAND]", required = true)]
+    pub brokers: Vec<String>,
+    /// Runs of each broker
+    #[arg(long, default_value_t = 5)]
+    pub runs: usize,
+    /// The CPUs that brokers run on; the first that may be used, if not given
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub broker_cpu: Vec<usize>,
+    /// The CPUs that the generator runs on; the last that may be used, if not given
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub cpu: Vec<usize>,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// The `compare` command; gives whether all was as it must be in every run.
+///
+/// # Errors
+/// If a broker cannot be started, or a run cannot be carried out.
+pub fn compare(arguments: &Arguments) -> io::Result<bool> {
+    let launches = arguments.brokers.iter().map(|text| Launch::parse(text));
+    let launches = launches
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(io::Error::other)?;
+    let allowed = placement::allowed();
+    let broker_cpus = or_default(&arguments.broker_cpu, allowed.first());
+    let cpus = or_default(&arguments.cpu, allowed.last());
+    let mut runs: Vec<Vec<_>> = launches.iter().map(|_| Vec::new()).collect();
+    let mut all_passed = true;
+    for round in 1..=arguments.runs {
+        for (launch, reports) in launches.iter().zip(&mut runs) {
+            let mut options = arguments.options.clone();
+            let name = launch.fit(&mut options);
+            let running = Running::start(launch, &broker_cpus)?;
+            let target = Target {
+                broker: Broker {
+                    name,
+                    address: running.address.to_string(),
+                    command: Some(running.command.clone()),
+                    version: running.version.clone(),
+                    cpus: broker_cpus.clone(),
+                },
+                address: running.address,
+                pid: Some(running.pid()),
+                cpus: cpus.clone(),
+            };
+            let title = format!("{} {round}/{}", launch.name, arguments.runs);
+            let live = Live::new(&title, !arguments.output.quiet);
+            let report = run::measure(&arguments.scenario, &options, target, live)
+                .map_err(|error| running.explain(&error))?;
+            running.end()?;
+            all_passed &= report.findings.passed();
+            run::write(&report, &arguments.output)?;
+            reports.push(report);
+        }
+    }
+    if arguments.output.format == Format::Text {
+        writeln!(io::stdout().lock(), "\n{}", summary::markdown(&runs))?;
+    }
+    Ok(all_passed)
+}
+
+fn or_default(given: &[usize], default: Option<&usize>) -> Vec<usize> {
+    match given {
+        [] => default.copied().into_iter().collect(),
+        given => given.to_vec(),
+    }
+}

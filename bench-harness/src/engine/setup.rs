@@ -1,0 +1,148 @@
+//! Connecting and subscribing, a wave at a time: what comes before a measurement.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::mqtt::decode::{self, Connack};
+use crate::mqtt::encode::{self, Connect};
+use crate::mqtt::{Version, packet_type};
+
+use super::{Engine, each};
+
+/// How long the broker may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Clients that connect or subscribe at once.
+const WAVE: usize = 250;
+
+/// What a refusal means, in words.
+pub fn refusal(code: u8) -> String {
+    format!("the broker refused a connection with code {code:#04x}")
+}
+
+impl Engine {
+    /// Connects one client for each of `identifiers` and waits for the CONNACKs; gives the number of the
+    /// first and what the broker said to each.
+    ///
+    /// # Errors
+    /// If a connection is refused or nothing comes.
+    pub fn connect_all(
+        &mut self,
+        address: SocketAddr,
+        identifiers: &[String],
+        connect: Connect,
+    ) -> io::Result<(usize, Vec<Connack>)> {
+        let first = self.len();
+        let mut connacks = vec![None; identifiers.len()];
+        for (wave, chunk) in identifiers.chunks(WAVE).enumerate() {
+            for identifier in chunk {
+                let number = self.connect(address)?;
+                self.out(number)
+                    .extend_from_slice(&connect.packet(identifier));
+            }
+            let before = wave * WAVE;
+            self.await_packets(packet_type::CONNACK, chunk.len(), |number, frame| {
+                let connack = decode::connack(frame, connect.version);
+                let connack = connack.ok_or_else(|| io::Error::other("a broken CONNACK"))?;
+                if connack.code != 0 {
+                    return Err(io::Error::other(refusal(connack.code)));
+                }
+                if (before..before + chunk.len()).contains(&(number - first)) {
+                    connacks[number - first] = Some(connack);
+                }
+                Ok(())
+            })?;
+        }
+        let connacks = connacks.into_iter().flatten().collect::<Vec<_>>();
+        if connacks.len() != identifiers.len() {
+            return Err(io::Error::other("a client got two CONNACKs, another none"));
+        }
+        Ok((first, connacks))
+    }
+
+    /// Subscribes connection `numbers.start + n` to `filters(n)` and waits for the SUBACKs.
+    ///
+    /// # Errors
+    /// If a subscription is refused or granted with a lower QoS, or nothing comes.
+    pub fn subscribe_all<S: AsRef<str>>(
+        &mut self,
+        numbers: std::ops::Range<usize>,
+        qos: u8,
+        version: Version,
+        mut filters: impl FnMut(usize) -> Vec<S>,
+    ) -> io::Result<()> {
+        let all: Vec<_> = numbers.clone().collect();
+        for chunk in all.chunks(WAVE) {
+            for number in chunk {
+                let packet = encode::subscribe(&filters(number - numbers.start), qos, version);
+                self.out(*number).extend_from_slice(&packet);
+            }
+            self.await_subacks(chunk.len(), qos, version)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for `count` SUBACKs.
+    ///
+    /// # Errors
+    /// If a subscription is refused or granted with a lower QoS, or nothing comes.
+    pub fn await_subacks(&mut self, count: usize, qos: u8, version: Version) -> io::Result<()> {
+        self.await_packets(packet_type::SUBACK, count, |_, frame| {
+            let codes = decode::suback_codes(frame, version)
+                .ok_or_else(|| io::Error::other("a broken SUBACK"))?;
+            match codes.iter().find(|code| **code != qos) {
+                None => Ok(()),
+                Some(code) if *code < 3 => Err(io::Error::other(format!(
+                    "the broker grants QoS {code} where {qos} was asked for"
+                ))),
+                Some(code) => Err(io::Error::other(format!(
+                    "the broker refused a subscription with code {code:#04x}"
+                ))),
+            }
+        })
+    }
+
+    /// Waits for `count` packets of a type and checks each.
+    ///
+    /// # Errors
+    /// What `check` says, or that they do not come.
+    pub fn await_packets(
+        &mut self,
+        packet_type: u8,
+        count: usize,
+        mut check: impl FnMut(usize, &decode::Frame<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut last = Instant::now();
+        let mut seen = 0;
+        let mut fault = Ok(());
+        while seen < count && fault.is_ok() {
+            let before = seen;
+            self.poll(
+                Duration::from_millis(50),
+                &mut each(|number, frame| {
+                    if frame.packet_type() == packet_type {
+                        seen += 1;
+                        let checked = check(number, frame);
+                        if fault.is_ok() {
+                            fault = checked;
+                        }
+                    } else if frame.packet_type() == packet_type::DISCONNECT {
+                        let code = frame.body.first().copied().unwrap_or(0);
+                        fault = Err(io::Error::other(format!(
+                            "the broker sent DISCONNECT with code {code:#04x}"
+                        )));
+                    }
+                }),
+            )?;
+            if seen > before {
+                last = Instant::now();
+            } else if last.elapsed() > SILENCE_MAX {
+                fault = Err(io::Error::other(format!(
+                    "only {seen} of {count} answers came, and none for {} s",
+                    SILENCE_MAX.as_secs()
+                )));
+            }
+        }
+        fault
+    }
+}
