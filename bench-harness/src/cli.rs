@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compare;
 use crate::floor;
+use crate::live::Live;
 use crate::settings::Options;
 
 /// Drives MQTT brokers, says what they cost, and compares them
@@ -54,6 +55,13 @@ pub struct Output {
     pub quiet: bool,
 }
 
+impl Output {
+    /// The view of a run with this title.
+    pub fn live(&self, title: &str) -> Live {
+        Live::new(title, !self.quiet)
+    }
+}
+
 /// How one broker is measured.
 #[derive(Clone, Debug, Args)]
 pub struct RunArguments {
@@ -65,12 +73,21 @@ pub struct RunArguments {
     /// The broker's process, whose CPU, context switches and memory are read
     #[arg(long, value_name = "PID")]
     pub broker_pid: Option<u32>,
+    /// Starts the broker, and ends it: a known name or NAME=COMMAND, as `compare` takes them
+    #[arg(long, value_name = "NAME[=COMMAND]", conflicts_with_all = ["address", "broker_pid"])]
+    pub start: Option<String>,
+    /// The CPUs that a started broker runs on, like 0 or 0,2
+    #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "start")]
+    pub broker_cpu: Vec<usize>,
     /// The broker's name in the report
-    #[arg(long, default_value = "broker")]
-    pub name: String,
+    #[arg(long)]
+    pub name: Option<String>,
     /// The CPUs that the generator runs on, like 1 or 1,3
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cpu: Vec<usize>,
+    /// The CPUs that disturbing clients run on; those of the generator, if not given
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub disturb_cpu: Vec<usize>,
     #[command(flatten)]
     pub output: Output,
     #[command(flatten)]

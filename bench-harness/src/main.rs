@@ -2,6 +2,7 @@
 //!
 //! Every run checks that each message came once and in order, and fails otherwise.
 
+mod broker;
 mod cli;
 mod compare;
 mod engine;

@@ -66,6 +66,9 @@ pub struct Options {
     /// A topic for each publisher and one wildcard filter, instead of one topic for all
     #[arg(long, value_name = "0|1", num_args = 0..=1, default_missing_value = "1")]
     pub wildcard: Option<f64>,
+    /// Only the disturbance, beside another process that measures
+    #[arg(long, value_name = "0|1", num_args = 0..=1, default_missing_value = "1")]
+    pub alone: Option<f64>,
     /// Times that something is done
     #[arg(long, value_name = "COUNT")]
     pub rounds: Option<f64>,
@@ -92,6 +95,7 @@ impl Options {
             ("threads", self.threads),
             ("v5", self.v5),
             ("wildcard", self.wildcard),
+            ("alone", self.alone),
             ("rounds", self.rounds),
         ];
         let given = all.into_iter();

@@ -1,27 +1,23 @@
 //! Several brokers side by side: each started fresh for each run, in turn (A B A B), pinned, with the same load.
 
-mod broker;
-mod preset;
-mod summary;
+pub mod summary;
 
 use std::io::{self, Write};
 
+use crate::broker::Launch;
 use crate::cli::{Format, Output};
-use crate::live::Live;
 use crate::measure::placement;
-use crate::report::Broker;
-use crate::run::{self, Target};
+use crate::run::{self, At, Target};
 use crate::settings::Options;
-
-use broker::{Launch, Running};
 
 /// How brokers are compared.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// The scenario's name, see `ringmq-bench list`
     pub scenario: String,
-    /// A broker: a name that is known (floor, ringmq, mosquitto, rumqttd, rmqttd) or NAME=COMMAND, where {port} and {dir}
-    /// in the command become a free port and an empty directory. The others are compared with the first
+    /// A broker: a known name (floor, ringmq, ringmq-durable, mosquitto, mosquitto-durable, rumqttd, rmqttd) or
+    /// NAME=COMMAND, where {port} and {dir} become a free port and an empty directory. The others are compared with
+    /// the first
     #[arg(long = "broker", value_name = "NAME[=COMMAND]", required = true)]
     pub brokers: Vec<String>,
     /// Runs of each broker
@@ -33,6 +29,9 @@ pub struct Arguments {
     /// The CPUs that the generator runs on; the last that may be used, if not given
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     pub cpu: Vec<usize>,
+    /// The CPUs that disturbing clients run on; those of the generator, if not given
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    pub disturb_cpu: Vec<usize>,
     #[command(flatten)]
     pub output: Output,
     #[command(flatten)]
@@ -57,24 +56,15 @@ pub fn compare(arguments: &Arguments) -> io::Result<bool> {
         for (launch, reports) in launches.iter().zip(&mut runs) {
             let mut options = arguments.options.clone();
             let name = launch.fit(&mut options);
-            let running = Running::start(launch, &broker_cpus)?;
             let target = Target {
-                broker: Broker {
-                    name,
-                    address: running.address.to_string(),
-                    command: Some(running.command.clone()),
-                    version: running.version.clone(),
-                    cpus: broker_cpus.clone(),
-                },
-                address: running.address,
-                pid: Some(running.pid()),
+                name,
+                at: At::Launch(launch.clone(), broker_cpus.clone()),
                 cpus: cpus.clone(),
+                disturb_cpus: arguments.disturb_cpu.clone(),
             };
             let title = format!("{} {round}/{}", launch.name, arguments.runs);
-            let live = Live::new(&title, !arguments.output.quiet);
-            let report = run::measure(&arguments.scenario, &options, target, live)
-                .map_err(|error| running.explain(&error))?;
-            running.end()?;
+            let live = arguments.output.live(&title);
+            let report = run::measure(&arguments.scenario, &options, target, live)?;
             all_passed &= report.findings.passed();
             run::write(&report, &arguments.output)?;
             reports.push(report);

@@ -7,6 +7,7 @@ mod keep_alive;
 pub mod setup;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -68,7 +69,6 @@ impl<F: FnMut(usize, &Frame<'_>)> Sink for Each<F> {
 pub struct Engine {
     epoll: rustix::fd::OwnedFd,
     connections: Vec<Connection>,
-    events: Vec<epoll::Event>,
     buffer: Vec<u8>,
     dirty: Vec<usize>,
     clock: Clock,
@@ -86,7 +86,6 @@ impl Engine {
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             connections: Vec::new(),
-            events: Vec::with_capacity(EVENTS),
             buffer: vec![0; READ_BYTES],
             dirty: Vec::new(),
             clock,
@@ -197,9 +196,8 @@ impl Engine {
     pub fn poll(&mut self, timeout: Duration, sink: &mut impl Sink) -> io::Result<()> {
         self.keep_alive();
         self.flush()?;
-        self.wait(timeout)?;
-        let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
+        let mut room = [const { MaybeUninit::uninit() }; EVENTS];
+        for event in self.wait(timeout, &mut room)? {
             let (data, flags) = (event.data, event.flags);
             let number = usize::try_from(data.u64()).unwrap_or(usize::MAX);
             let Some(connection) = self.connections.get_mut(number) else {
@@ -223,30 +221,32 @@ impl Engine {
                 self.dirty.push(number);
             }
         }
-        self.events = events;
         self.flush()
     }
 
-    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+    fn wait<'a>(
+        &mut self,
+        timeout: Duration,
+        room: &'a mut [MaybeUninit<epoll::Event>; EVENTS],
+    ) -> io::Result<&'a [epoll::Event]> {
         let sleep = match timeout.checked_sub(SPIN) {
             Some(sleep) if sleep >= SPIN => sleep,
             _ => Duration::ZERO,
         };
-        let sleep = rustix::time::Timespec {
+        let limit = rustix::time::Timespec {
             tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(sleep.subsec_nanos()),
         };
         let begun = self.clock.now_ns();
-        let room = rustix::buffer::spare_capacity(&mut self.events);
-        let count = match epoll::wait(&self.epoll, room, Some(&sleep)) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR) => 0,
+        let events = match epoll::wait(&self.epoll, &mut room[..], Some(&limit)) {
+            Ok((events, _)) => &*events,
+            Err(rustix::io::Errno::INTR) => &[],
             Err(error) => return Err(error.into()),
         };
-        if count == 0 || sleep.tv_sec > 0 || sleep.tv_nsec > 0 {
+        if events.is_empty() || sleep > Duration::ZERO {
             self.idle_ns += self.clock.now_ns() - begun;
         }
-        Ok(())
+        Ok(events)
     }
 
     fn keep_alive(&mut self) {

@@ -15,6 +15,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Clients that connect or subscribe at once.
 const WAVE: usize = 250;
 
+/// Filters in one SUBSCRIBE at most.
+const FILTERS: usize = 100;
+
 /// What a refusal means, in words.
 pub fn refusal(code: u8) -> String {
     format!("the broker refused a connection with code {code:#04x}")
@@ -71,15 +74,32 @@ impl Engine {
         version: Version,
         mut filters: impl FnMut(usize) -> Vec<S>,
     ) -> io::Result<()> {
-        let all: Vec<_> = numbers.clone().collect();
-        for chunk in all.chunks(WAVE) {
-            for number in chunk {
-                let packet = encode::subscribe(&filters(number - numbers.start), qos, version);
-                self.out(*number).extend_from_slice(&packet);
+        let mut packets = 0;
+        for number in numbers.clone() {
+            for filters in filters(number - numbers.start).chunks(FILTERS) {
+                let packet = encode::subscribe(filters, qos, version);
+                self.out(number).extend_from_slice(&packet);
+                packets += 1;
             }
-            self.await_subacks(chunk.len(), qos, version)?;
+            if packets >= WAVE {
+                self.await_subacks(packets, qos, version)?;
+                packets = 0;
+            }
         }
-        Ok(())
+        self.await_subacks(packets, qos, version)
+    }
+
+    /// Looks at all connections, and counts those that the broker has closed.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn closed_by_now(&mut self) -> io::Result<u64> {
+        let looks = self.len() / super::EVENTS + 1;
+        for _ in 0..looks {
+            self.poll(Duration::ZERO, &mut each(|_, _| {}))?;
+        }
+        let closed = (0..self.len()).filter(|number| !self.is_open(*number));
+        Ok(closed.count() as u64)
     }
 
     /// Waits for `count` SUBACKs.

@@ -47,8 +47,6 @@ pub struct Delivery<'a> {
     pub qos: u8,
     /// Packet Identifier, 0 with QoS 0.
     pub identifier: u16,
-    /// Topic Name.
-    pub topic: &'a [u8],
     /// Payload.
     pub payload: &'a [u8],
 }
@@ -58,7 +56,7 @@ pub struct Delivery<'a> {
 pub fn delivery<'a>(frame: &Frame<'a>, version: Version) -> Option<Delivery<'a>> {
     let qos = frame.first_byte >> 1 & 3;
     let (length, rest) = frame.body.split_first_chunk::<2>()?;
-    let (topic, mut rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let mut rest = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
     let mut identifier = 0;
     if qos > 0 {
         let (bytes, after) = rest.split_first_chunk::<2>()?;
@@ -72,7 +70,6 @@ pub fn delivery<'a>(frame: &Frame<'a>, version: Version) -> Option<Delivery<'a>>
     Some(Delivery {
         qos,
         identifier,
-        topic,
         payload: rest,
     })
 }
@@ -170,9 +167,7 @@ mod tests {
 
     #[test]
     fn a_connack_with_properties_is_read() {
-        let packet = [
-            0x20, 13, 1, 0, 10, 0x21, 0, 20, 0x12, 0, 1, b'a', 0x25, 1, 0x99,
-        ];
+        let packet = [0x20, 12, 1, 0, 9, 0x21, 0, 20, 0x12, 0, 1, b'a', 0x25, 1];
         let Some(frame) = frame(&packet) else {
             panic!("no frame")
         };

@@ -94,3 +94,11 @@ pub fn acknowledgement(first_byte: u8, identifier: u16) -> [u8; 4] {
     let [high, low] = identifier.to_be_bytes();
     [first_byte, 2, high, low]
 }
+
+/// A retained PUBLISH without a payload in 3.1.1, which deletes what is retained.
+pub fn publish_empty_retained(out: &mut Vec<u8>, topic: &str, identifier: u16) {
+    let mut body = Vec::new();
+    put_text(&mut body, topic);
+    body.extend_from_slice(&identifier.to_be_bytes());
+    put_packet(out, 0x33, &body);
+}

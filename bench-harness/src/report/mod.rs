@@ -73,13 +73,15 @@ pub struct Findings {
 pub struct PhaseReport {
     /// Its name.
     pub name: String,
+    /// What is counted: `message`, `connection` or the like.
+    pub unit: String,
     /// Its length.
     pub seconds: f64,
-    /// Messages published.
+    /// Messages published, or whatever the generator asked for.
     pub sent: u64,
-    /// Messages that came to subscribers.
+    /// Messages that came to subscribers, or whatever was answered.
     pub delivered: u64,
-    /// From the time that a message was sent, or meant for, to its arrival.
+    /// From the time that a message was sent, or meant for, to its arrival; or from question to answer.
     pub latency: Latency,
     /// How late an open loop sent.
     pub lag: Option<Latency>,
@@ -170,15 +172,10 @@ impl PhaseReport {
         self.delivered as f64 / self.seconds
     }
 
-    /// CPU of the broker for each delivered message, microseconds.
+    /// CPU of the broker for each delivered message or answer, microseconds.
     pub fn cpu_us(&self) -> Option<f64> {
         let used = self.broker.as_ref()?;
         (self.delivered > 0).then(|| used.cpu_s * 1e6 / self.delivered as f64)
-    }
-
-    /// CPU of the generator for each delivered message, microseconds.
-    pub fn generator_us(&self) -> f64 {
-        self.generator.cpu_s * 1e6 / self.delivered.max(1) as f64
     }
 
     /// Context switches of the broker, per second.

@@ -35,27 +35,31 @@ fn put_phase(out: &mut String, phase: &PhaseReport, broker_cpus: usize) {
     let (sent, delivered) = (phase.in_per_s(), phase.out_per_s());
     let _ = writeln!(
         out,
-        "  {}: {:.1} s, in {} + out {} = {} msg/s",
+        "  {}: {:.1} s, {}s/s: in {} + out {} = {}",
         phase.name,
         phase.seconds,
+        phase.unit,
         count(sent),
         count(delivered),
         count(sent + delivered),
     );
     let latency = &phase.latency;
-    let _ = writeln!(
-        out,
-        "    latency us: p50 {} p90 {} p99 {} p99.9 {} max {}",
-        us(latency.p50),
-        us(latency.p90),
-        us(latency.p99),
-        us(latency.p999),
-        us(latency.max),
-    );
+    if latency.count > 0 {
+        let _ = writeln!(
+            out,
+            "    latency us: p50 {} p90 {} p99 {} p99.9 {} max {}",
+            us(latency.p50),
+            us(latency.p90),
+            us(latency.p99),
+            us(latency.p999),
+            us(latency.max),
+        );
+    }
     if let (Some(used), Some(cpu_us)) = (&phase.broker, phase.cpu_us()) {
         let _ = writeln!(
             out,
-            "    broker: {cpu_us:.3} us CPU per delivered message, {:.2} CPUs, {:.0} context switches/s, {} to {}",
+            "    broker: {cpu_us:.3} us CPU per {}, {:.2} CPUs, {:.0} context switches/s, {} to {}",
+            phase.unit,
             used.cpus,
             phase.switches_per_s().unwrap_or(0.0),
             bytes(used.rss_before_bytes as f64),
@@ -64,9 +68,9 @@ fn put_phase(out: &mut String, phase: &PhaseReport, broker_cpus: usize) {
     }
     let _ = write!(
         out,
-        "    generator: {:.3} us CPU per delivered message, busy {:.0} %",
-        phase.generator_us(),
+        "    generator: busy {:.0} %, {:.2} CPUs",
         phase.generator.busy * 100.0,
+        phase.generator.cpu_s / phase.seconds,
     );
     if let Some(lag) = &phase.lag {
         let _ = write!(out, ", late by p99 {} max {} us", us(lag.p99), us(lag.max));

@@ -40,7 +40,9 @@ impl Faults {
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
     next: u32,
-    /// Ranges below `next` that have not come. No more of them than messages were skipped.
+    /// Ranges below `next` that have not come, no more of them than messages were skipped. Boxed, because most
+    /// sequences have none, and there may be a million of them.
+    #[allow(clippy::box_collection)]
     missing: Option<Box<Vec<(u32, u32)>>>,
 }
 

@@ -350,6 +350,7 @@ fn report(
     let busy = threads.map(|(first, last)| 1.0 - (last - first) as f64 / 1e9 / seconds);
     PhaseReport {
         name: phase.name.into(),
+        unit: "message".into(),
         seconds,
         sent: last.sent - first.sent,
         delivered,

@@ -1,10 +1,12 @@
 //! Starts a broker, waits until it listens, and ends it.
 
-use std::fs::{self, File};
+mod preset;
+
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use tempfile::TempDir;
 use crate::measure::placement;
 use crate::settings::Options;
 
-use super::preset::{self, Preset};
+use preset::Preset;
 
 /// How long a broker may take to listen.
 const START_MAX: Duration = Duration::from_secs(20);
@@ -24,10 +26,11 @@ const END_MAX: Duration = Duration::from_secs(15);
 const SHOWN_LINES: usize = 10;
 
 /// How a broker is started.
+#[derive(Clone)]
 pub struct Launch {
     /// Its name in the report.
     pub name: String,
-    /// Program and arguments, with placeholders.
+    /// Program and arguments, with placeholders; never empty.
     words: Vec<String>,
     preset: Option<&'static Preset>,
 }
@@ -69,6 +72,11 @@ impl Launch {
         })
     }
 
+    /// Program and arguments as they were given.
+    pub fn command(&self) -> String {
+        self.words.join(" ")
+    }
+
     /// Lowers the QoS to what the broker grants, and says so in the name that is given back.
     pub fn fit(&self, options: &mut Options) -> String {
         match self.preset {
@@ -85,27 +93,24 @@ impl Launch {
 pub struct Running {
     child: Child,
     name: String,
+    program: PathBuf,
+    words: Vec<String>,
+    cpus: Vec<usize>,
     dir: TempDir,
     /// Where it listens.
     pub address: SocketAddr,
-    /// How it was started.
-    pub command: String,
     /// What it says of its version.
     pub version: Option<String>,
 }
 
 impl Running {
-    /// Starts a broker on `cpus`.
+    /// Starts a broker on `cpus`, at a free port and with an empty directory.
     ///
     /// # Errors
     /// If its program is not there, or it does not listen in time.
     pub fn start(launch: &Launch, cpus: &[usize]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
-        Self::start_in(launch, cpus, dir, port)
-    }
-
-    fn start_in(launch: &Launch, cpus: &[usize], dir: TempDir, port: u16) -> io::Result<Self> {
         let fill = |text: &str| {
             text.replace("{port}", &port.to_string())
                 .replace("{dir}", &dir.path().to_string_lossy())
@@ -114,38 +119,56 @@ impl Running {
             fs::write(dir.path().join(name), fill(text))?;
         }
         let words: Vec<_> = launch.words.iter().map(|word| fill(word)).collect();
-        let Some((program, arguments)) = words.split_first() else {
-            return Err(io::Error::other("an empty command"));
-        };
-        let path = preset::find(program).ok_or_else(|| {
+        let program = preset::find(&words[0]).ok_or_else(|| {
             let install = launch
                 .preset
                 .map_or("is it on PATH?", |preset| preset.install);
             io::Error::other(format!(
-                "broker {}: there is no program {program}; {install}",
-                launch.name
+                "broker {}: there is no program {}; {install}",
+                launch.name, words[0]
             ))
         })?;
-        let log = File::create(dir.path().join("output"))?;
-        let mut command = Command::new(&path);
-        command
-            .args(arguments)
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let child = spawn_pinned(command, cpus)
+        let child = spawn(&program, &words, cpus, dir.path())
             .map_err(|error| io::Error::other(format!("broker {}: {error}", launch.name)))?;
         let mut running = Self {
             child,
             name: launch.name.clone(),
+            version: launch.preset.and_then(|preset| version(&program, preset)),
+            program,
+            words,
+            cpus: cpus.to_vec(),
             dir,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            command: words.join(" "),
-            version: launch.preset.and_then(|preset| version(&path, preset)),
         };
         running.await_port()?;
         Ok(running)
+    }
+
+    /// Starts it again at the same port with the same directory, after [`Self::kill`].
+    ///
+    /// # Errors
+    /// If it does not listen in time.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.child = spawn(&self.program, &self.words, &self.cpus, self.dir.path())?;
+        self.await_port()
+    }
+
+    /// Ends it as a crash would, with SIGKILL.
+    ///
+    /// # Errors
+    /// If it had ended before.
+    pub fn kill(&mut self) -> io::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            return Err(self.explain(&format!("has ended with {} meanwhile", code(status))));
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// How it was started.
+    pub fn command(&self) -> String {
+        self.words.join(" ")
     }
 
     fn await_port(&mut self) -> io::Result<()> {
@@ -225,8 +248,20 @@ fn code(status: ExitStatus) -> String {
     }
 }
 
-/// A child inherits the CPUs of the thread that starts it.
-fn spawn_pinned(mut command: Command, cpus: &[usize]) -> io::Result<Child> {
+/// Starts a process on `cpus`, with its output in a file of `dir`. A child inherits the CPUs of the thread that
+/// starts it.
+fn spawn(program: &Path, words: &[String], cpus: &[usize], dir: &Path) -> io::Result<Child> {
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.join("output"))?;
+    let mut command = Command::new(program);
+    command
+        .args(&words[1..])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     std::thread::scope(|scope| {
         let starter = scope.spawn(move || {
             if !cpus.is_empty() {

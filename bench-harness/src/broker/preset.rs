@@ -29,6 +29,19 @@ max_queued_messages 0
 max_queued_bytes 0
 ";
 
+const MOSQUITTO_DURABLE_CONF: &str = "\
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence true
+persistence_location {dir}/
+autosave_interval 1
+log_type error
+connection_messages false
+set_tcp_nodelay true
+max_queued_messages 0
+max_queued_bytes 0
+";
+
 const RUMQTTD_TOML: &str = "\
 id = 0
 [router]
@@ -83,9 +96,25 @@ pub const ALL: &[Preset] = &[
         qos_max: 2,
     },
     Preset {
+        name: "ringmq-durable",
+        command: "ringmq run --listen 127.0.0.1:{port} --data-dir {dir}/data",
+        files: &[],
+        version: &["--version"],
+        install: "build it beside this program with `cargo build --release`, or put it on PATH",
+        qos_max: 2,
+    },
+    Preset {
         name: "mosquitto",
         command: "mosquitto -c {dir}/mosquitto.conf",
         files: &[("mosquitto.conf", MOSQUITTO_CONF)],
+        version: &["-h"],
+        install: "on Debian: apt-get install mosquitto",
+        qos_max: 2,
+    },
+    Preset {
+        name: "mosquitto-durable",
+        command: "mosquitto -c {dir}/mosquitto.conf",
+        files: &[("mosquitto.conf", MOSQUITTO_DURABLE_CONF)],
         version: &["-h"],
         install: "on Debian: apt-get install mosquitto",
         qos_max: 2,

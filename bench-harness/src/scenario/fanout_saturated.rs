@@ -7,19 +7,15 @@ pub const SCENARIO: Scenario = Scenario {
     name: "fanout-saturated",
     about: "1 publisher to 100 subscribers, as fast as a window of 64 messages allows",
     prepare: |settings| {
+        let filters = settings.filters();
         let plan = Plan {
             publishers: settings.count("publishers", 1),
             subscribers: settings.scaled("subscribers", 100),
             hears: Hears::All,
-            filters: settings.filters(),
+            filters,
+            topics: Topics::for_filters(filters),
             ..Plan::default()
         };
-        Traffic::boxed(
-            settings,
-            Plan {
-                topics: Topics::for_filters(plan.filters),
-                ..plan
-            },
-        )
+        Traffic::boxed(settings, plan)
     },
 };
