@@ -25,6 +25,8 @@ pub enum Command {
     Run(RunArguments),
     /// Runs a scenario against several brokers in turn, each started fresh for each run
     Compare(compare::Arguments),
+    /// Renders runs that were saved
+    Report(ReportArguments),
     /// Names all scenarios
     List,
     /// Serves as the least that can be called a broker: what it costs is the floor
@@ -39,6 +41,8 @@ pub enum Format {
     Text,
     /// A line of JSON for each run
     Json,
+    /// A table of all runs
+    Markdown,
 }
 
 /// Where results go.
@@ -50,6 +54,9 @@ pub struct Output {
     /// Also appends each run to this file as a line of JSON
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
+    /// Also writes all runs with plots to this file, which needs no other
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Shows no progress
     #[arg(long)]
     pub quiet: bool,
@@ -92,4 +99,14 @@ pub struct RunArguments {
     pub output: Output,
     #[command(flatten)]
     pub options: Options,
+}
+
+/// What is rendered.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArguments {
+    /// Files with a line of JSON for each run
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
 }

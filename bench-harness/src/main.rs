@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Report(arguments) => run::report(&arguments).map(|()| true),
         Command::List => list().map(|()| true),
         Command::Floor(options) => floor::run(&options).map(|()| true),
     };

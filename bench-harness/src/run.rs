@@ -1,18 +1,22 @@
 //! One run of a scenario, and where its report goes.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::broker::{Launch, Running};
-use crate::cli::{Format, Output, RunArguments};
+use crate::cli::{Format, Output, ReportArguments, RunArguments};
 use crate::engine::Clock;
 use crate::live::Live;
 use crate::measure::machine::Machine;
 use crate::measure::placement;
-use crate::report::{Broker, Report, text};
+use crate::report::markdown::markdown;
+use crate::report::{Broker, Report, file, html, text};
 use crate::scenario::{self, Context, Prepared};
 use crate::settings::Options;
+
+/// How long a broker that runs may take to accept a first connection.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// Which broker is measured, and from where.
 pub struct Target {
@@ -72,6 +76,9 @@ pub fn measure(
             )));
         }
         At::Address(address, pid) => {
+            TcpStream::connect_timeout(&address, CONNECT_MAX).map_err(|error| {
+                io::Error::other(format!("cannot connect to {address}: {error}"))
+            })?;
             (context.address, context.broker_pid) = (address, pid);
             broker.command = pid.map(command_line).transpose()?;
         }
@@ -147,7 +154,9 @@ pub fn run(arguments: &RunArguments) -> io::Result<bool> {
     let live = arguments.output.live(&arguments.scenario);
     let report = measure(&arguments.scenario, &options, target, live)?;
     write(&report, &arguments.output)?;
-    Ok(report.findings.passed())
+    let passed = report.findings.passed();
+    write_all(&[report], &arguments.output)?;
+    Ok(passed)
 }
 
 /// Writes a report where it is wanted.
@@ -159,10 +168,40 @@ pub fn write(report: &Report, output: &Output) -> io::Result<()> {
     match output.format {
         Format::Text => writeln!(out, "{}", text::text(report))?,
         Format::Json => writeln!(out, "{}", report.json())?,
+        // All runs in one table, see `write_all`.
+        Format::Markdown => {}
     }
-    if let Some(path) = &output.save {
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        writeln!(file, "{}", report.json())?;
+    match &output.save {
+        Some(path) => file::append(path, report),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Writes what all reports of a command make together.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_all(reports: &[Report], output: &Output) -> io::Result<()> {
+    if output.format == Format::Markdown {
+        writeln!(io::stdout().lock(), "{}", markdown(reports))?;
+    }
+    match &output.html {
+        Some(path) => std::fs::write(path, html::page(reports)?),
+        None => Ok(()),
+    }
+}
+
+/// The `report` command.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub fn report(arguments: &ReportArguments) -> io::Result<()> {
+    let mut reports = Vec::new();
+    for path in &arguments.files {
+        reports.extend(file::read(path)?);
+    }
+    for report in &reports {
+        write(report, &arguments.output)?;
+    }
+    write_all(&reports, &arguments.output)
 }

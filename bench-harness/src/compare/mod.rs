@@ -70,9 +70,10 @@ pub fn compare(arguments: &Arguments) -> io::Result<bool> {
             reports.push(report);
         }
     }
-    if arguments.output.format == Format::Text {
+    if arguments.output.format != Format::Json {
         writeln!(io::stdout().lock(), "\n{}", summary::markdown(&runs))?;
     }
+    run::write_all(&runs.concat(), &arguments.output)?;
     Ok(all_passed)
 }
 

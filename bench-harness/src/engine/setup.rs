@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::mqtt::decode::{self, Connack};
+use crate::mqtt::decode::{self, Connack, Frame};
 use crate::mqtt::encode::{self, Connect};
 use crate::mqtt::{Version, packet_type};
 
-use super::{Engine, each};
+use super::{Engine, Sink, each};
 
 /// How long the broker may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -130,39 +130,63 @@ impl Engine {
         &mut self,
         packet_type: u8,
         count: usize,
-        mut check: impl FnMut(usize, &decode::Frame<'_>) -> io::Result<()>,
+        mut check: impl FnMut(usize, &Frame<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut last = Instant::now();
-        let mut seen = 0;
-        let mut fault = Ok(());
-        while seen < count && fault.is_ok() {
-            let before = seen;
-            self.poll(
-                Duration::from_millis(50),
-                &mut each(|number, frame| {
-                    if frame.packet_type() == packet_type {
-                        seen += 1;
-                        let checked = check(number, frame);
-                        if fault.is_ok() {
-                            fault = checked;
-                        }
-                    } else if frame.packet_type() == packet_type::DISCONNECT {
-                        let code = frame.body.first().copied().unwrap_or(0);
-                        fault = Err(io::Error::other(format!(
-                            "the broker sent DISCONNECT with code {code:#04x}"
-                        )));
-                    }
-                }),
-            )?;
-            if seen > before {
-                last = Instant::now();
-            } else if last.elapsed() > SILENCE_MAX {
-                fault = Err(io::Error::other(format!(
-                    "only {seen} of {count} answers came, and none for {} s",
+        let mut last = (Instant::now(), 0);
+        let mut awaiting = Awaiting {
+            packet_type,
+            check: &mut check,
+            seen: 0,
+            result: Ok(()),
+        };
+        while awaiting.seen < count && awaiting.result.is_ok() {
+            self.poll(Duration::from_millis(50), &mut awaiting)?;
+            if awaiting.seen > last.1 {
+                last = (Instant::now(), awaiting.seen);
+            } else if last.0.elapsed() > SILENCE_MAX {
+                awaiting.fail(format!(
+                    "only {} of {count} answers came, and none for {} s",
+                    awaiting.seen,
                     SILENCE_MAX.as_secs()
-                )));
+                ));
             }
         }
-        fault
+        awaiting.result
+    }
+}
+
+/// Counts packets of a type, and finds what prevents them.
+struct Awaiting<'a, F> {
+    packet_type: u8,
+    check: &'a mut F,
+    seen: usize,
+    result: io::Result<()>,
+}
+
+impl<F> Awaiting<'_, F> {
+    /// The first cause is the one that counts.
+    fn fail(&mut self, cause: String) {
+        if self.result.is_ok() {
+            self.result = Err(io::Error::other(cause));
+        }
+    }
+}
+
+impl<F: FnMut(usize, &Frame<'_>) -> io::Result<()>> Sink for Awaiting<'_, F> {
+    fn packet(&mut self, connection: usize, frame: &Frame<'_>, _: u64, _: &mut Vec<u8>) {
+        if frame.packet_type() == self.packet_type {
+            self.seen += 1;
+            let checked = (self.check)(connection, frame);
+            if self.result.is_ok() {
+                self.result = checked;
+            }
+        } else if frame.packet_type() == packet_type::DISCONNECT {
+            let code = frame.body.first().copied().unwrap_or(0);
+            self.fail(format!("the broker sent DISCONNECT with code {code:#04x}"));
+        }
+    }
+
+    fn closed(&mut self, _: usize) {
+        self.fail("the broker closed a connection that was to be set up".into());
     }
 }

@@ -1,5 +1,9 @@
 //! What a run has shown, as data: the same for the terminal, JSON lines, Markdown and HTML.
 
+pub mod file;
+pub mod html;
+pub mod markdown;
+mod plot;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -159,6 +163,15 @@ impl Limit {
             Self::Neither => "neither broker nor generator was the limit",
         }
     }
+
+    /// For tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Generator => "GENERATOR",
+            Self::Neither => "neither",
+        }
+    }
 }
 
 impl PhaseReport {
@@ -213,5 +226,86 @@ impl Report {
     pub fn json(&self) -> String {
         // Maps with text as keys and finite numbers: always JSON.
         serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1,000 messages in and 2,000 out in one second, for half a millisecond of CPU.
+    pub fn sample_report(name: &str) -> Report {
+        let mut recorded = crate::measure::latency::histogram();
+        for value in 1..=2000 {
+            recorded.record(value * 1000).unwrap();
+        }
+        let sample = Sample {
+            phase: "measured".into(),
+            at_s: 0.25,
+            in_per_s: 1000.0,
+            out_per_s: 2000.0,
+            broker_cpu: Some(0.5),
+            broker_rss_bytes: Some(1 << 20),
+        };
+        Report {
+            scenario: "sample".into(),
+            broker: Broker {
+                name: name.into(),
+                cpus: vec![0],
+                ..Broker::default()
+            },
+            configuration: BTreeMap::from([("qos".into(), 1.0)]),
+            machine: Machine::default(),
+            version: "0".into(),
+            at_unix_s: 0,
+            findings: Findings {
+                phases: vec![PhaseReport {
+                    name: "measured".into(),
+                    unit: "message".into(),
+                    seconds: 1.0,
+                    sent: 1000,
+                    delivered: 2000,
+                    latency: Latency::of(&recorded),
+                    lag: None,
+                    broker: Some(Used {
+                        cpu_s: 0.0005,
+                        cpus: 0.0005,
+                        ..Used::default()
+                    }),
+                    generator: Generator::default(),
+                }],
+                figures: vec![Figure::new("memory", 576.0, "bytes")],
+                samples: vec![sample],
+                ..Findings::default()
+            },
+        }
+    }
+
+    #[test]
+    fn the_limit_is_who_had_no_time_left() {
+        let mut phase = sample_report("a").findings.phases.remove(0);
+        assert_eq!(phase.limit(1), Limit::Neither);
+        phase.broker.as_mut().unwrap().cpus = 0.99;
+        assert_eq!(phase.limit(1), Limit::Broker);
+        assert_eq!(phase.limit(2), Limit::Neither);
+        phase.generator.busy = 0.99;
+        assert_eq!(phase.limit(1), Limit::Generator);
+        phase.generator.busy = 0.5;
+        phase.lag = Some(Latency {
+            p99: 5_000_000,
+            ..Latency::default()
+        });
+        assert_eq!(phase.limit(1), Limit::Generator);
+    }
+
+    #[test]
+    fn faults_and_failures_fail_a_run() {
+        let mut findings = sample_report("a").findings;
+        assert!(findings.passed());
+        findings.faults.lost = 1;
+        assert!(!findings.passed());
+        findings.faults.lost = 0;
+        findings.failures.push("x".into());
+        assert!(!findings.passed());
     }
 }

@@ -64,12 +64,12 @@ impl Course for Churn {
         lives.go_on(context, &mut engine, "measured", self.seconds)?;
         let next = Meter::start(context.broker_pid, &engine);
         let meter = std::mem::replace(&mut lives.meter, next);
-        let phase = meter.finish("measured", "life", &engine);
+        let phase = meter.finish("measured", "client", &engine);
         let unfinished = lives.end(&mut engine)?;
         let mut findings = Findings::default();
         if let (Some(before), Some(after)) = (before, resident()) {
             findings.figures.push(Figure::new(
-                "memory that stays of 1,000 lives",
+                "memory that stays of 1,000 clients",
                 (after as f64 - before as f64) * 1000.0 / phase.delivered.max(1) as f64,
                 "bytes",
             ));

@@ -55,12 +55,12 @@ impl Course for Subscribe {
             self.plan.topics,
             &mut findings,
         )?;
-        let exact = |number: usize| format!("fleet/vehicle/{number:08}/state");
-        // They make room for those of the pairs, which are as many.
-        drop(self.hold(context, "exact", self.exact, exact, &mut findings)?);
         let wildcard = |number: usize| format!("bench/+/w{number:08}/#");
         let mut holders =
             self.hold(context, "wildcard", self.wildcards, wildcard, &mut findings)?;
+        let exact = |number: usize| format!("fleet/vehicle/{number:08}/state");
+        // They make room for those of the pairs, which are as many.
+        drop(self.hold(context, "exact", self.exact, exact, &mut findings)?);
         let each = (self.exact / self.plan.publishers).max(1);
         self.traffic(
             context,
