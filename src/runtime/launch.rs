@@ -126,6 +126,9 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
         shard,
         cause: error.to_string(),
     };
+    let others = Drainer {
+        peers: setup.peers.clone(),
+    };
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("shard-{shard}"))
         .io_memory(GLOMMIO_MEMORY_BYTES)
@@ -142,9 +145,11 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
             };
             let _ = ready.send((shard, Ok(())));
             drop(ready);
-            running
-                .run()
-                .map_err(|error| format!("the ring failed: {error}"))
+            running.run().map_err(|error| {
+                tracing::error!(shard, %error, "the ring failed; the broker ends");
+                others.drain();
+                format!("the ring failed: {error}")
+            })
         })
         .map_err(|error| failed(&error))
 }

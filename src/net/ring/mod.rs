@@ -24,6 +24,9 @@ use send::{InFlightSend, Submission};
 pub use token::Token;
 use token::{GENERATION_MASK, Kind, pack, unpack};
 
+/// How often a full submission queue is offered to a kernel that is busy.
+const SUBMIT_TRIES_MAX: u32 = 10_000;
+
 /// The sizes of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct RingConfig {
@@ -90,6 +93,15 @@ pub enum Completion {
     Doorbell,
 }
 
+/// What a ring has asked of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Batches that were sent.
+    pub sends: u64,
+}
+
 #[derive(Default)]
 struct Slot {
     send: Option<Box<InFlightSend>>,
@@ -116,6 +128,9 @@ pub struct Ring {
     next: usize,
     operations: usize,
     doorbell: Box<u64>,
+    /// Why entries could not be submitted; the next turn says so.
+    failed: Option<io::Error>,
+    counts: Counts,
 }
 
 impl Ring {
@@ -157,6 +172,8 @@ impl Ring {
             next: 0,
             operations: 0,
             doorbell: Box::new(0),
+            failed: None,
+            counts: Counts::default(),
         })
     }
 
@@ -249,6 +266,7 @@ impl Ring {
         );
         slot.send = Some(in_flight);
         slot.send_cancelled = false;
+        self.counts.sends += 1;
         if !self.submit_send(token)
             && let Some(slot) = self.slot_mut(token)
         {
@@ -320,7 +338,7 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        loop {
+        for _ in 0..SUBMIT_TRIES_MAX {
             // SAFETY: everything the entry points to is owned by this ring until the completion: batches by
             // their slot, buffers by the pool, the doorbell's value by the ring; descriptors are kept open
             // by the callers until their slot is idle.
@@ -329,10 +347,17 @@ impl Ring {
             }
             // The queue is full: the kernel takes its entries without being waited for. It refuses only for
             // a moment, when completions pile up.
-            if self.ring.submit().is_err() {
+            self.counts.enters += 1;
+            if let Err(error) = self.ring.submit() {
+                if !is_passing(&error) {
+                    self.failed.get_or_insert(error);
+                    return;
+                }
                 self.reap();
             }
         }
+        self.failed
+            .get_or_insert_with(|| io::Error::other("the kernel takes no submissions"));
     }
 
     /// The one enter of a turn: submits everything and waits. Completions are read with
@@ -341,11 +366,15 @@ impl Ring {
     /// # Errors
     /// What the kernel said, if the ring cannot go on.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         self.buffers.publish();
         let idle = {
             let submission = self.ring.submission();
             submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
         };
+        self.counts.enters += u64::from(!(wait == Wait::Poll && idle));
         let entered = match wait {
             Wait::Poll if idle => Ok(0),
             Wait::Poll => self.ring.submit(),
@@ -481,6 +510,11 @@ impl Ring {
         })
     }
 
+    /// What was asked of the kernel so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// What was received.
     pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
         self.buffers.bytes(buffer)
@@ -536,3 +570,6 @@ impl Drop for Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
