@@ -585,3 +585,7 @@ fn is_exhausted(error: &io::Error) -> bool {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
     )
 }
+
+#[cfg(test)]
+#[path = "turn_tests.rs"]
+mod tests;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::support::packet::{PINGREQ, Version};
 use crate::support::{Broker, Client, Connect, Kind, Publish, sleep_ms};
 
@@ -186,24 +188,68 @@ fn a_flood_to_a_thousand_subscribers_does_not_stop_the_others() {
     }
 }
 
+/// Lets this process and the brokers that it starts have many connections.
+fn many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).expect("as many descriptors as are allowed");
+}
+
 #[test]
-fn hundreds_of_connections_cut_at_once_do_not_disturb() {
+fn thousands_of_connections_cut_at_once_do_not_disturb() {
+    many_descriptors();
     let broker = Broker::start();
     let (mut writer, mut reader) = pair(&broker);
     round_trip(&mut writer, &mut reader);
-    for _ in 0..3 {
-        let mut crowd: Vec<Client> = (0..500)
-            .map(|n| Client::connect(&broker, Connect::new(&format!("crowd-{n}")).lasting()))
-            .collect();
-        for member in &mut crowd {
-            member.subscribe("crowd/#", 1);
-        }
-        drop(crowd);
-        for _ in 0..20 {
-            let time = round_trip(&mut writer, &mut reader);
-            assert!(time < Duration::from_secs(1), "{time:?}");
-        }
+    let mut crowd: Vec<Client> = (0..5_000)
+        .map(|n| Client::connect(&broker, Connect::new(&format!("crowd-{n}")).lasting()))
+        .collect();
+    for member in crowd.iter_mut().step_by(10) {
+        member.subscribe("crowd/#", 1);
     }
+    let before = broker.descriptors();
+    let cutting = thread::spawn(move || drop(crowd));
+    let mut trips = 0;
+    while broker.descriptors() > before - 5_000 {
+        let time = round_trip(&mut writer, &mut reader);
+        assert!(time < Duration::from_secs(1), "{time:?}");
+        trips += 1;
+        assert!(trips < 100_000, "connections are left");
+    }
+    cutting.join().expect("the cut");
+    let time = round_trip(&mut writer, &mut reader);
+    assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[test]
+fn thousands_of_takeovers_do_not_disturb() {
+    let broker = Broker::start();
+    let (mut writer, mut reader) = pair(&broker);
+    let stop = Arc::new(AtomicBool::new(false));
+    let others = {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            let mut slowest = Duration::ZERO;
+            while !stop.load(Ordering::Relaxed) {
+                slowest = slowest.max(round_trip(&mut writer, &mut reader));
+                sleep_ms(2);
+            }
+            slowest
+        })
+    };
+    let mut current = broker.client("wanted");
+    for _ in 0..5_000 {
+        let next = broker.client("wanted");
+        current.expect_end(0x8e);
+        current = next;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let slowest = others.join().expect("the others");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    current.expect_nothing_before_pong();
 }
 
 #[test]
@@ -233,8 +279,9 @@ fn memory_returns_when_clients_are_gone() {
 
 #[test]
 fn idle_connections_cost_next_to_nothing() {
+    many_descriptors();
     let broker = Broker::start();
-    let crowd: Vec<Client> = (0..2_000)
+    let crowd: Vec<Client> = (0..10_000)
         .map(|n| Client::connect(&broker, Connect::new(&format!("idle-{n}")).keep_alive_s(60)))
         .collect();
     sleep_ms(1_000);

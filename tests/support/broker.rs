@@ -221,6 +221,23 @@ impl Broker {
             .count()
     }
 
+    /// How often each of its threads has slept and been woken, by the thread's name.
+    pub fn thread_sleeps(&self) -> Vec<(String, u64)> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+            let path = task.expect("a thread").path();
+            let name = std::fs::read_to_string(path.join("comm")).expect("comm");
+            let status = std::fs::read_to_string(path.join("status")).expect("status");
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+                .expect("voluntary_ctxt_switches");
+            (name.trim().into(), line.trim().parse().expect("a number"))
+        };
+        let tasks = std::fs::read_dir(tasks).expect("/proc/PID/task");
+        tasks.map(of_task).collect()
+    }
+
     /// Resident memory, bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))

@@ -1,3 +1,5 @@
+//! The ring against a kernel that refuses.
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
