@@ -31,13 +31,13 @@ pub const INBOX_BATCHES_PER_TURN_MAX: usize = 256;
 pub const RETAINED_VISITS_PER_SLICE_MAX: usize = 4096;
 /// What the smallest packet costs its connection's share of a turn, bytes: as much time as that many.
 pub const PACKET_COST_BYTES_MIN: usize = 16;
-/// What the delivery of a message to one session of the shard costs, bytes. Few enough that a fan-out to a
+/// What the delivery of a message to one session of the shard costs, bytes. Little enough that a fan-out to a
 /// thousand still sends many messages at once to each.
-pub const DELIVERY_COST_BYTES: u64 = 2;
+pub const DELIVERY_COST_BYTES: u64 = 1;
 /// What a message for another shard costs, bytes: it may have many receivers there.
 pub const ENVELOPE_COST_BYTES: u64 = 64;
 /// Once the batches of a turn have cost this, the others wait for the next turn, bytes.
-pub const INBOX_COST_PER_TURN_MAX: u64 = 128 * 1024;
+pub const INBOX_COST_PER_TURN_MAX: u64 = 64 * 1024;
 /// Visits that the deliveries of retained messages to one session may make at once; the rest follows in the
 /// next tick.
 pub const RETAINED_VISITS_PER_PUMP_MAX: usize = 16_384;

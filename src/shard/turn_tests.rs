@@ -68,9 +68,7 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
             // There are few.
             let id = u8::try_from(shard.open).unwrap() + b'a';
             let mut stream = client(&mut shard, address, id);
-            stream
-                .write_all(&[0x82, 6, 0, 1, 0, 1, b't', 0])
-                .unwrap();
+            stream.write_all(&[0x82, 6, 0, 1, 0, 1, b't', 0]).unwrap();
             read(&mut shard, &mut stream, 5);
             stream
         })
@@ -93,6 +91,9 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
         "{enters} enters in {} turns",
         shard.turns - turns
     );
-    assert_eq!(counts.sends - before.sends, ROUNDS * (SUBSCRIBERS as u64 + 1));
+    assert_eq!(
+        counts.sends - before.sends,
+        ROUNDS * (SUBSCRIBERS as u64 + 1)
+    );
     assert!(shard.turns - turns <= ROUNDS * 4, "messages share turns");
 }
