@@ -96,11 +96,17 @@ fn a_client_that_has_ended_and_does_not_read_is_let_go() {
 #[test]
 fn a_paused_connection_that_the_broker_ends_is_closed_when_its_client_closes() {
     let settings = "network.close_linger_s = 60\nnetwork.receive_budget_bytes = \"1KiB\"";
-    let mut broker = Broker::with(&format!("{settings}\nshutdown_grace_s = 30"));
+    let mut broker = Broker::with(&format!("shards = 1\n{settings}"));
     let mut first = Client::connect(&broker, Connect::new("same"));
     let one = Publish::new("t", [0; 100]).bytes(Version::V5);
-    first.send_raw(&one.repeat(3_000));
-    let second = Client::connect(&broker, Connect::new("same"));
+    let mut second = Client::open(broker.address(), Version::V5);
+    sleep_ms(100);
+    // The broker finds both in one turn: it pauses the first connection and ends it.
+    broker.signal(Signal::STOP);
+    first.send_raw(&one.repeat(300));
+    second.send_raw(&Connect::new("same").bytes());
+    broker.signal(Signal::CONT);
+    second.expect_accepted();
     let end = first.wait_for("DISCONNECT", |packet| packet.kind == Kind::Disconnect);
     assert_eq!(end.code, 0x8e);
     let before = broker.descriptors();
