@@ -27,8 +27,11 @@ pub enum Command {
     Compare(compare::Arguments),
     /// Renders runs that were saved
     Report(ReportArguments),
-    /// Names all scenarios
-    List,
+    /// Names all scenarios, or the settings of one with their defaults
+    List {
+        /// The scenario
+        name: Option<String>,
+    },
     /// Serves as the least that can be called a broker: what it costs is the floor
     Floor(floor::Options),
 }

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Report(arguments) => run::report(&arguments).map(|()| true),
-        Command::List => list().map(|()| true),
+        Command::List { name } => list(name.as_deref()).map(|()| true),
         Command::Floor(options) => floor::run(&options).map(|()| true),
     };
     match done {
@@ -46,10 +46,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn list() -> io::Result<()> {
+fn list(name: Option<&str>) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for scenario in scenario::ALL {
-        writeln!(out, "{:28} {}", scenario.name, scenario.about)?;
+    let Some(name) = name else {
+        for scenario in scenario::ALL {
+            writeln!(out, "{:26} {}", scenario.name, scenario.about)?;
+        }
+        return Ok(());
+    };
+    let prepared =
+        scenario::prepare(name, &settings::Options::default()).map_err(io::Error::other)?;
+    writeln!(out, "{name}: {}", prepared.about)?;
+    for (key, value) in prepared.configuration {
+        writeln!(out, "  --{key:16} {value}")?;
     }
     Ok(())
 }

@@ -51,6 +51,7 @@ pub fn measure(
     let Prepared {
         course,
         configuration,
+        ..
     } = scenario::prepare(scenario, options).map_err(io::Error::other)?;
     if !target.cpus.is_empty() {
         placement::pin(&target.cpus)?;

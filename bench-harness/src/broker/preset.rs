@@ -32,6 +32,7 @@ max_queued_bytes 0
 const MOSQUITTO_DURABLE_CONF: &str = "\
 listener {port} 127.0.0.1
 allow_anonymous true
+user root
 persistence true
 persistence_location {dir}/
 autosave_interval 1
@@ -140,7 +141,8 @@ pub const ALL: &[Preset] = &[
 /// Where a program is: beside this one, or on `PATH` and where Debian puts servers.
 pub fn find(program: &str) -> Option<PathBuf> {
     if program.contains('/') {
-        return Some(program.into());
+        // It is started from another directory.
+        return std::path::absolute(program).ok();
     }
     let own = std::env::current_exe().ok()?;
     if own.file_name().is_some_and(|name| name == program) {

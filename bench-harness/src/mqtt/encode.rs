@@ -24,6 +24,9 @@ pub(super) fn put_packet(out: &mut Vec<u8>, first_byte: u8, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
+/// Keep Alive, unless something else is measured, seconds. Some brokers do not take 0.
+pub const KEEP_ALIVE_S: u16 = 600;
+
 /// How a client connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
@@ -39,11 +42,11 @@ pub struct Connect {
 pub const PERSISTENT_S: u32 = 3600;
 
 impl Connect {
-    /// A clean session that needs no pings.
+    /// A clean session that is not pinged while a run lasts.
     pub fn clean(version: Version) -> Self {
         Self {
             version,
-            keep_alive_s: 0,
+            keep_alive_s: KEEP_ALIVE_S,
             persistent: false,
         }
     }

@@ -11,6 +11,16 @@ use super::Report;
 
 const SIZE: (u32, u32) = (960, 420);
 const TEXT_PX: u32 = 13;
+const COLORS: [RGBColor; 8] = [
+    RGBColor(31, 98, 180),
+    RGBColor(214, 77, 33),
+    RGBColor(35, 139, 69),
+    RGBColor(128, 57, 148),
+    RGBColor(196, 145, 2),
+    RGBColor(0, 140, 160),
+    RGBColor(120, 94, 72),
+    RGBColor(90, 98, 112),
+];
 
 fn failed(error: impl Display) -> io::Error {
     io::Error::other(format!("cannot draw a plot: {error}"))
@@ -29,6 +39,7 @@ struct Axes<'a> {
     x_label: &'a dyn Fn(&f64) -> String,
     y_label: &'a dyn Fn(&f64) -> String,
     x_labels: usize,
+    legend: SeriesLabelPosition,
 }
 
 /// Latency against percentile, each nine as wide as the one before, logarithmic.
@@ -58,6 +69,7 @@ pub fn latency(reports: &[Report]) -> io::Result<String> {
         x_label: &|nines| percentile(*nines),
         y_label: &|exponent| time(10f64.powf(*exponent)),
         x_labels: x.end.max(1.0) as usize + 1,
+        legend: SeriesLabelPosition::UpperLeft,
     };
     draw(&series, &axes, Shape::Lines)
 }
@@ -103,6 +115,7 @@ fn by_rate(
         x_label: &|value| format!("{value:.decimals$}"),
         y_label: &|value| rate(*value),
         x_labels: 10,
+        legend: SeriesLabelPosition::LowerRight,
     };
     draw(series, &axes, shape).map(Some)
 }
@@ -134,6 +147,7 @@ fn draw(series: &[Series], axes: &Axes<'_>, shape: Shape) -> io::Result<String> 
         area.fill(&WHITE).map_err(failed)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
+            .margin_right(34)
             .x_label_area_size(44)
             .y_label_area_size(76)
             .build_cartesian_2d(axes.x.1.clone(), axes.y.1.clone())
@@ -152,7 +166,7 @@ fn draw(series: &[Series], axes: &Axes<'_>, shape: Shape) -> io::Result<String> 
         let mut names: Vec<&str> = Vec::new();
         for series in series {
             let place = names.iter().position(|name| *name == series.name);
-            let color = Palette99::pick(place.unwrap_or(names.len())).to_rgba();
+            let color = COLORS[place.unwrap_or(names.len()) % COLORS.len()];
             let points = series.points.iter().copied();
             let drawn = match shape {
                 Shape::Lines => chart.draw_series(LineSeries::new(points, color.stroke_width(2))),
@@ -171,7 +185,7 @@ fn draw(series: &[Series], axes: &Axes<'_>, shape: Shape) -> io::Result<String> 
                 });
             }
         }
-        legend(&mut chart)?;
+        legend(&mut chart, axes.legend.clone())?;
         area.present().map_err(failed)?;
     }
     Ok(svg)
@@ -179,10 +193,10 @@ fn draw(series: &[Series], axes: &Axes<'_>, shape: Shape) -> io::Result<String> 
 
 type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-fn legend<'a>(chart: &mut Chart<'a>) -> io::Result<()> {
+fn legend<'a>(chart: &mut Chart<'a>, position: SeriesLabelPosition) -> io::Result<()> {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(position)
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.2))
         .label_font(("sans-serif", TEXT_PX))

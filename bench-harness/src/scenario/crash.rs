@@ -144,9 +144,8 @@ impl Pairs {
     /// Publishers have the first connections, subscribers those that follow.
     fn connect(&mut self, engine: &mut Engine, broker: &Running, again: bool) -> io::Result<()> {
         let connect = Connect {
-            version: Version::V3,
-            keep_alive_s: 0,
             persistent: true,
+            ..Connect::clean(Version::V3)
         };
         (self.again, self.connected, self.subscribed) = (again, 0, 0);
         for kind in ["p", "s"] {

@@ -36,10 +36,7 @@ impl Course for Idle {
     fn run(&self, context: &Context) -> io::Result<Findings> {
         let pid = context.known_pid()?;
         let mut engine = Engine::new(context.clock)?;
-        let connect = Connect {
-            keep_alive_s: 600,
-            ..Connect::clean(self.version)
-        };
+        let connect = Connect::clean(self.version);
         let tag = context.tag();
         let names = |kind: &str, count| -> Vec<String> {
             (0..count)

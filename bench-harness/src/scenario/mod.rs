@@ -126,6 +126,8 @@ impl Context {
 
 /// A scenario that is ready to run.
 pub struct Prepared {
+    /// In words.
+    pub about: &'static str,
     /// What it does.
     pub course: Box<dyn Course>,
     /// All its settings.
@@ -144,6 +146,7 @@ pub fn prepare(name: &str, options: &Options) -> Result<Prepared, String> {
     let mut settings = Settings::new(options);
     let course = (scenario.prepare)(&mut settings);
     Ok(Prepared {
+        about: scenario.about,
         course,
         configuration: settings.finish(name)?,
     })

@@ -46,9 +46,8 @@ impl Course for OfflineDrain {
     fn run(&self, context: &Context) -> io::Result<Findings> {
         let tag = context.tag();
         let connect = Connect {
-            version: self.version,
-            keep_alive_s: 0,
             persistent: true,
+            ..Connect::clean(self.version)
         };
         let names: Vec<_> = (0..self.clients)
             .map(|n| format!("bench-{tag}-o{n}"))

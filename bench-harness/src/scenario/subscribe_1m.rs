@@ -123,10 +123,7 @@ impl Subscribe {
         }
         let tag = context.tag();
         let holders: Vec<_> = (0..HOLDERS).map(|n| format!("bench-{tag}-h{n}")).collect();
-        let connect = Connect {
-            keep_alive_s: 600,
-            ..Connect::clean(self.plan.version)
-        };
+        let connect = Connect::clean(self.plan.version);
         let (first, _) = engine.connect_all(context.address, &holders, connect)?;
         context.live.sleep("settling", 1.0);
         let resident = || context.broker_pid.and_then(process::resident_bytes);

@@ -1,7 +1,7 @@
 //! What publishers and subscribers do: plain data, made by a scenario.
 
 use crate::mqtt::Version;
-use crate::mqtt::encode::Connect;
+use crate::mqtt::encode::{Connect, KEEP_ALIVE_S};
 use crate::mqtt::template::Shape;
 
 /// Who hears whom.
@@ -96,7 +96,7 @@ impl Default for Plan {
             payload_bytes: 64,
             pace: Pace::Window(64),
             version: Version::V3,
-            keep_alive_s: 0,
+            keep_alive_s: KEEP_ALIVE_S,
             persistent: false,
             threads: 1,
         }

@@ -38,10 +38,7 @@ pub fn settled(scene: &Scene, connections: usize) -> io::Result<(Engine, Vec<Str
     let identifiers: Vec<_> = (0..connections)
         .map(|number| format!("bench-{}-d{number}", scene.tag))
         .collect();
-    let connect = Connect {
-        keep_alive_s: 600,
-        ..Connect::clean(Version::V3)
-    };
+    let connect = Connect::clean(Version::V3);
     let (first, _) = engine.connect_all(scene.address, &identifiers, connect)?;
     engine.subscribe_all(first..first + connections, 0, Version::V3, |place| {
         vec![format!("bench/{}/d/{place}", scene.tag)]
