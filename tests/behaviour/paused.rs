@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::packet::{DISCONNECT, PINGREQ};
-use crate::support::{Broker, Client, Connect, Kind, Publish, Subscribe, Version, Will, sleep_ms};
+use crate::support::{Broker, Client, Connect, Publish, Subscribe, Version, Will, sleep_ms};
 
 #[test]
 fn a_disconnect_behind_a_subscribe_counts_though_the_client_has_closed() {
@@ -97,8 +97,9 @@ fn a_client_that_has_ended_and_does_not_read_is_let_go() {
 fn a_paused_connection_that_the_broker_ends_is_closed_when_its_client_closes() {
     let settings = "network.close_linger_s = 60\nnetwork.receive_budget_bytes = \"1KiB\"";
     let mut broker = Broker::with(&format!("shards = 1\n{settings}"));
-    let mut first = Client::connect(&broker, Connect::new("same"));
-    let one = Publish::new("t", [0; 100]).bytes(Version::V5);
+    // Before 5.0 there is no DISCONNECT to be sent first.
+    let mut first = Client::connect(&broker, Connect::new("same").v311());
+    let one = Publish::new("t", [0; 100]).bytes(Version::V311);
     let mut second = Client::open(broker.address(), Version::V5);
     sleep_ms(100);
     // The broker finds both in one turn: it pauses the first connection and ends it.
@@ -107,8 +108,7 @@ fn a_paused_connection_that_the_broker_ends_is_closed_when_its_client_closes() {
     second.send_raw(&Connect::new("same").bytes());
     broker.signal(Signal::CONT);
     second.expect_accepted();
-    let end = first.wait_for("DISCONNECT", |packet| packet.kind == Kind::Disconnect);
-    assert_eq!(end.code, 0x8e);
+    first.expect_closed();
     let before = broker.descriptors();
     drop(first);
     let start = Instant::now();
