@@ -108,7 +108,7 @@ pub fn connect_properties() -> impl Strategy<Value = Vec<Property>> {
 }
 
 /// Topic, payload, QoS, RETAIN and properties of a Will Message.
-type Will = (String, Vec<u8>, u8, bool, Vec<Property>);
+type WillParts = (String, Vec<u8>, u8, bool, Vec<Property>);
 
 /// What a CONNECT is made of.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ pub struct ConnectParts {
     pub client_identifier: String,
     pub clean_start: bool,
     pub keep_alive_s: u16,
-    pub will: Option<Will>,
+    pub will: Option<WillParts>,
     pub user_name: Option<String>,
     pub password: Option<Vec<u8>>,
     pub properties: Vec<Property>,
