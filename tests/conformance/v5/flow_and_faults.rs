@@ -14,12 +14,8 @@ fn mqtt5_4_9_0_1_the_quota_is_at_most_receive_maximum_and_not_0() {
         for n in 0..250 {
             writer.publish(&topic, n.to_string(), 1);
         }
-        let sent = unacknowledged(&mut reader).len();
-        assert!(
-            sent > 0 && sent <= usize::from(maximum),
-            "{sent} for a Receive Maximum of {maximum}"
-        );
-        assert_eq!(sent, usize::from(maximum).min(250));
+        // That many, and no more.
+        arrive(&mut reader, usize::from(maximum).min(250));
         reader.disconnect();
     }
     // Each connection has a quota of its own, and what is sent again counts.
@@ -29,11 +25,11 @@ fn mqtt5_4_9_0_1_the_quota_is_at_most_receive_maximum_and_not_0() {
     for n in 0..20 {
         writer.publish(&topic, n.to_string(), 1);
     }
-    assert_eq!(unacknowledged(&mut reader).len(), 10);
+    arrive(&mut reader, 10);
     for maximum in [3, 15, 1] {
         reader.cut();
         reader = scene.join(lasting(maximum));
-        assert_eq!(unacknowledged(&mut reader).len(), usize::from(maximum));
+        arrive(&mut reader, usize::from(maximum));
     }
 }
 
@@ -47,16 +43,16 @@ fn mqtt5_4_9_0_2_without_quota_no_qos_1_or_2_is_sent() {
     for n in 0..10 {
         writer.publish(&topic, n.to_string(), 1 + n % 2);
     }
-    let sent = unacknowledged(&mut reader);
+    let sent = arrive(&mut reader, 2);
     assert_eq!(texts(&sent), ["0", "1"]);
     // PUBREC and PUBREL do not give any back; PUBCOMP does.
     reader.acknowledge(Kind::PubRec, sent[1].identifier);
     reader.expect(Kind::PubRel);
     reader.expect_nothing_before_pong();
     reader.acknowledge(Kind::PubComp, sent[1].identifier);
-    assert_eq!(texts(&unacknowledged(&mut reader)), ["2"]);
+    assert_eq!(texts(&arrive(&mut reader, 1)), ["2"]);
     reader.acknowledge(Kind::PubAck, sent[0].identifier);
-    assert_eq!(texts(&unacknowledged(&mut reader)), ["3"]);
+    assert_eq!(texts(&arrive(&mut reader, 1)), ["3"]);
     // An acknowledgement of nothing gives nothing.
     for kind in [Kind::PubAck, Kind::PubComp] {
         reader.acknowledge(kind, 9_999);

@@ -142,20 +142,23 @@ fn receive_maximum_holds_in_both_directions_under_load() {
     reader.expect_nothing_before_pong();
 }
 
-/// Queues `count` messages for a session that is away and gives those that it gets.
+/// Queues `count` messages for a session that is away and gives those that it gets. The broker has one
+/// shard, so that what is acknowledged has reached the queue.
 fn kept(scene: &Scene, count: usize, size: usize) -> Vec<usize> {
     let topic = scene.topic("t");
     let connect = || scene.connect("away").lasting();
     let mut away = scene.join(connect());
     away.subscribe(&topic, 1);
+    away.subscribe(&scene.topic("end"), 1);
     away.disconnect();
     let mut writer = scene.client("writer");
     for n in 0..count {
         writer.publish(&topic, format!("{n:0size$}"), 1);
     }
     let mut away = scene.join(connect());
-    let kept = away
-        .drain(SILENCE_MS)
+    // The queue is emptied, one by one, and then there is room for the end.
+    let kept = scene
+        .until_end(&mut away, &mut writer)
         .iter()
         .map(|message| message.text().parse().unwrap())
         .collect();
@@ -165,7 +168,7 @@ fn kept(scene: &Scene, count: usize, size: usize) -> Vec<usize> {
 
 #[test]
 fn a_queue_keeps_as_many_messages_as_it_may() {
-    let newest = Scene::with("session.outbox_messages_max = 20");
+    let newest = Scene::with("shards = 1\nsession.outbox_messages_max = 20");
     assert_eq!(
         kept(&newest, 20, 1),
         (0..20).collect::<Vec<_>>(),
@@ -176,8 +179,9 @@ fn a_queue_keeps_as_many_messages_as_it_may() {
         (0..20).collect::<Vec<_>>(),
         "the newest go"
     );
-    let oldest =
-        Scene::with("session.outbox_messages_max = 20\nsession.outbox_full = \"drop_oldest\"");
+    let oldest = Scene::with(
+        "shards = 1\nsession.outbox_messages_max = 20\nsession.outbox_full = \"drop_oldest\"",
+    );
     assert_eq!(
         kept(&oldest, 30, 1),
         (10..30).collect::<Vec<_>>(),
@@ -187,7 +191,7 @@ fn a_queue_keeps_as_many_messages_as_it_may() {
 
 #[test]
 fn a_queue_keeps_as_many_bytes_as_it_may() {
-    let scene = Scene::with("session.outbox_bytes_max = 10240");
+    let scene = Scene::with("shards = 1\nsession.outbox_bytes_max = 10240");
     let few = kept(&scene, 40, 1_000);
     assert!(
         (7..=10).contains(&few.len()),
@@ -201,7 +205,7 @@ fn a_queue_keeps_as_many_bytes_as_it_may() {
 
 #[test]
 fn a_full_queue_of_one_client_is_no_matter_of_others() {
-    let scene = Scene::with("session.outbox_messages_max = 20");
+    let scene = Scene::with("shards = 1\nsession.outbox_messages_max = 20");
     let topic = scene.topic("t");
     let mut stuck = scene.join(scene.connect("stuck").receive_maximum(1));
     stuck.subscribe(&topic, 1);

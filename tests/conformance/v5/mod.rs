@@ -176,10 +176,13 @@ fn answers(client: &mut Client, bytes: &[u8]) -> Vec<Packet> {
     }
 }
 
-/// QoS 1 and 2 PUBLISH packets for `client`, not acknowledged, until a PINGREQ is answered.
+/// The next `count` packets, none of which is answered, and no more before a PINGREQ is answered.
 #[track_caller]
-fn unacknowledged(client: &mut Client) -> Vec<Packet> {
-    answers(client, &[])
+fn arrive(client: &mut Client, count: usize) -> Vec<Packet> {
+    let packets = (0..count).map(|_| client.receive()).collect();
+    let more = answers(client, &[]);
+    assert!(more.is_empty(), "more than {count}: {more:?}");
+    packets
 }
 
 fn texts(messages: &[Packet]) -> Vec<&str> {

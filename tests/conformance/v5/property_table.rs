@@ -298,7 +298,7 @@ fn absent_properties_of_connect_have_their_defaults() {
     for n in 0..1_000 {
         writer.publish(&topic, n.to_string(), 1);
     }
-    assert_eq!(unacknowledged(&mut client).len(), 1_000);
+    arrive(&mut client, 1_000);
     // Request Response Information 0.
     let connack = client.connack.clone().unwrap();
     assert_eq!(connack.property(property::RESPONSE_INFORMATION), None);

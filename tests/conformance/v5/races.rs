@@ -156,7 +156,11 @@ fn with_changing_members(scene: &Scene, qos: u8, total: usize) -> HashMap<String
                 }
             }
         }
-        idle = if came { 0 } else { idle + 1 };
+        idle = if came || !writer.is_finished() {
+            0
+        } else {
+            idle + 1
+        };
         // One goes, the one that went before comes back.
         let (leaving, coming) = (round % 4, (round + 3) % 4);
         if members[coming].is_none() {

@@ -177,7 +177,7 @@ fn stays_unacknowledged(qos: u8, wrong: &[Kind], right: Kind) {
     let first = client.expect(Kind::Publish);
     // Acknowledgements of another identifier or another kind do not count.
     client.acknowledge(right, first.identifier + 1);
-    let _ = unacknowledged(&mut client);
+    let _ = answers(&mut client, &[]);
     for kind in wrong {
         client.acknowledge(*kind, first.identifier);
     }
@@ -465,8 +465,7 @@ fn mqtt5_4_4_0_1_what_is_unacknowledged_is_sent_again_with_its_identifiers_and_o
     for n in 0..12 {
         writer.publish(&topic, n.to_string(), 1 + n % 2);
     }
-    let sent = unacknowledged(&mut client);
-    assert_eq!(sent.len(), 12);
+    let sent = arrive(&mut client, 12);
     // Some are done, some released.
     client.acknowledge(Kind::PubAck, sent[2].identifier);
     for n in [1, 5] {
@@ -478,7 +477,7 @@ fn mqtt5_4_4_0_1_what_is_unacknowledged_is_sent_again_with_its_identifiers_and_o
     client.expect_nothing(1_200);
     client.cut();
     let mut client = scene.join(lasting(&scene));
-    let again: Vec<(Kind, u16)> = unacknowledged(&mut client)
+    let again: Vec<(Kind, u16)> = arrive(&mut client, 10)
         .iter()
         .map(|packet| (packet.kind, packet.identifier))
         .collect();

@@ -107,7 +107,7 @@ fn mqtt5_3_10_4_3_deliveries_under_way_are_completed() {
     writer.publish(&topic, "one", 1);
     writer.publish(&topic, "two", 2);
     writer.publish(&topic, "three", 2);
-    let sent = unacknowledged(&mut client);
+    let sent = arrive(&mut client, 3);
     client.acknowledge(Kind::PubRec, sent[2].identifier);
     client.expect(Kind::PubRel);
     assert_eq!(client.unsubscribe(&[&topic]), [0]);
