@@ -99,7 +99,7 @@ impl Broker {
         if !fits(&connack, terms.version, terms.packet_bytes_max) {
             // [MQTT-3.1.2-24]
             return Err(Violation::new(
-                ReasonCode::ImplementationSpecificError,
+                ReasonCode::PacketTooLarge,
                 "the Maximum Packet Size is too small for CONNACK",
             ));
         }
