@@ -239,9 +239,8 @@ pub fn subscriptions(version: Version) -> impl Strategy<Value = Vec<(String, u8)
     vec((filter(), options), 1..6)
 }
 
-/// Any whole packet that a client sends after CONNECT.
-pub fn client_packet(version: Version) -> BoxedStrategy<Vec<u8>> {
-    const OF_CLIENTS: &[u8] = &[0x01, 0x02, 0x03, 0x08, 0x09, 0x23, 0x26];
+/// Any whole SUBSCRIBE, UNSUBSCRIBE or acknowledgement.
+pub fn request(version: Version) -> BoxedStrategy<Vec<u8>> {
     let subscribe =
         (subscriptions(version), identifier()).prop_map(move |(filters, identifier)| {
             filters
@@ -261,11 +260,15 @@ pub fn client_packet(version: Version) -> BoxedStrategy<Vec<u8>> {
             vec![first_byte, 2, high, low]
         },
     );
+    prop_oneof![subscribe, unsubscribe, short].boxed()
+}
+
+/// Any whole packet that a client sends after CONNECT.
+pub fn client_packet(version: Version) -> BoxedStrategy<Vec<u8>> {
+    const OF_CLIENTS: &[u8] = &[0x01, 0x02, 0x03, 0x08, 0x09, 0x23, 0x26];
     prop_oneof![
         3 => publish(OF_CLIENTS).prop_map(move |parts| parts.packet().bytes(version)),
-        1 => subscribe,
-        1 => unsubscribe,
-        1 => short,
+        3 => request(version),
         1 => Just(vec![0xc0, 0]),
         1 => Just(vec![0xe0, 0]),
     ]

@@ -185,6 +185,18 @@ impl Indexes {
         }
     }
 
+    /// Everything about the topics that are somebody's filters.
+    fn check_exact(&mut self, collisions: bool) {
+        let held = self.model.iter().flat_map(Model::keys);
+        let exact: BTreeSet<String> = held
+            .map(|(filter, _)| filter.clone())
+            .filter(|filter| !filter.contains(['+', '#']))
+            .collect();
+        for topic in exact {
+            self.check(&topic, collisions);
+        }
+    }
+
     /// The numbers of filters.
     fn check_counts(&self) {
         for (local, model) in self.local.iter().zip(&self.model) {
@@ -229,6 +241,7 @@ impl Indexes {
                 if !all.is_empty() {
                     let (shard, filter, session) = all[index.index(all.len())].clone();
                     self.unsubscribe(shard, &filter, session);
+                    self.check_exact(collisions);
                 }
             }
             Step::Match(topic) => self.check(&topic, collisions),

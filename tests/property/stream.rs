@@ -64,14 +64,13 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_body_is_never_taken_for_another_packet(
+    fn a_cut_body_is_never_taken_for_the_whole(
         (version, packet) in any::version()
-            .prop_flat_map(|version| (Just(version), any::client_packet(version))),
-        pieces in 1..4_usize,
+            .prop_flat_map(|version| (Just(version), any::request(version))),
+        pieces in 1..3_usize,
     ) {
-        // The same header with a shorter length and body: PUBLISH may be shorter, everything else has a form.
+        // The same header with a shorter length and a shorter body.
         let frame = crate::from_clients::whole(&packet);
-        prop_assume!(frame.body.len() > pieces && frame.first_byte >> 4 != 3);
         let body = &frame.body[..frame.body.len() - pieces];
         let mut short = vec![frame.first_byte];
         crate::support::property::write_variable(&mut short, body.len() as u32);
