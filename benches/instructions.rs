@@ -48,7 +48,7 @@ fn decode_packets(bytes: Vec<u8>) -> usize {
 #[bench::exact_100k(args = (100_000), setup = matching::exact, config = at_most(7_000))]
 #[bench::exact_1m(args = (1_000_000), setup = matching::exact, config = at_most(6_900))]
 #[bench::wildcard_10(args = (10), setup = matching::wildcard, config = at_most(78_400))]
-#[bench::wildcard_1k(args = (1_000), setup = matching::wildcard, config = at_most(86_100))]
+#[bench::wildcard_1k(args = (1_000), setup = matching::wildcard, config = at_most(86_200))]
 #[bench::wildcard_100k(args = (100_000), setup = matching::wildcard, config = at_most(82_000))]
 #[bench::wildcard_1m(args = (1_000_000), setup = matching::wildcard, config = at_most(83_900))]
 fn match_topics(mut index: Index) -> Index {
@@ -58,14 +58,14 @@ fn match_topics(mut index: Index) -> Index {
 
 // Of a burst: 64 messages for the pairs and the mesh, one message for the fan-outs.
 #[library_benchmark]
-#[bench::pair_qos_0(args = (0, 64), setup = shards::pair, config = at_most(87_300))]
-#[bench::pair_qos_1(args = (1, 64), setup = shards::pair, config = at_most(188_300))]
-#[bench::pair_qos_2(args = (2, 64), setup = shards::pair, config = at_most(287_200))]
-#[bench::pair_1_kib(args = (0, 1024), setup = shards::pair, config = at_most(97_600))]
-#[bench::fan_out_100(args = (100, 0), setup = shards::fan_out, config = at_most(65_700))]
-#[bench::fan_out_1000_qos_1(args = (1_000, 1), setup = shards::fan_out, config = at_most(1_597_400))]
+#[bench::pair_qos_0(args = (0, 64), setup = shards::pair, config = at_most(89_300))]
+#[bench::pair_qos_1(args = (1, 64), setup = shards::pair, config = at_most(192_900))]
+#[bench::pair_qos_2(args = (2, 64), setup = shards::pair, config = at_most(292_400))]
+#[bench::pair_1_kib(args = (0, 1024), setup = shards::pair, config = at_most(99_600))]
+#[bench::fan_out_100(args = (100, 0), setup = shards::fan_out, config = at_most(67_400))]
+#[bench::fan_out_1000_qos_1(args = (1_000, 1), setup = shards::fan_out, config = at_most(1_565_900))]
 #[bench::mesh(args = (64), setup = shards::mesh, config = at_most(122_500))]
-#[bench::mesh_1_kib(args = (1024), setup = shards::mesh, config = at_most(140_400))]
+#[bench::mesh_1_kib(args = (1024), setup = shards::mesh, config = at_most(140_200))]
 fn burst(mut shards: Shards) -> Shards {
     shards.run();
     shards
