@@ -2,33 +2,6 @@
 
 use super::*;
 
-/// Sends `count` messages of QoS 1 with the numbers as payload, `window` at a time.
-fn flood(
-    mut writer: Client,
-    topic: String,
-    count: usize,
-    window: usize,
-) -> std::thread::JoinHandle<Client> {
-    std::thread::spawn(move || {
-        let (mut sent, mut acknowledged) = (0, 0);
-        while acknowledged < count {
-            let mut bytes = Vec::new();
-            while sent < count && sent - acknowledged < window {
-                let identifier = u16::try_from(sent % 60_000 + 1).unwrap();
-                let publish = Publish::new(&topic, sent.to_string())
-                    .qos(1)
-                    .identifier(identifier);
-                bytes.extend(publish.bytes(Version::V5));
-                sent += 1;
-            }
-            writer.send_raw(&bytes);
-            assert_eq!(writer.expect(Kind::PubAck).code, 0);
-            acknowledged += 1;
-        }
-        writer
-    })
-}
-
 #[test]
 fn receive_maximum_holds_in_both_directions_under_load() {
     let scene = Scene::with("listener.receive_maximum = 8");
