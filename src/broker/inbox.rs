@@ -1,5 +1,6 @@
 //! What other shards say.
 
+use crate::observability::counters::DropCause;
 use crate::routing::ids::ShardId;
 
 use super::delivery::Publication;
@@ -20,10 +21,30 @@ impl Broker {
                 break;
             };
             content = rest;
-            self.route_local(&mut Publication::new(view), None, now);
+            self.deliver_from_mesh(&mut Publication::new(view), now);
         }
         batch.content.clear();
         batch
+    }
+
+    /// Delivers a message of another shard, unless it has expired on its way [MQTT-3.3.2-5]: then it is
+    /// counted for each subscription that matches.
+    #[inline]
+    fn deliver_from_mesh(&mut self, publication: &mut Publication<'_>, now: Now) {
+        if !publication.view.is_expired(now.mono_ms) {
+            self.route_local(publication, None, now);
+            return;
+        }
+        let view = publication.view;
+        self.found.clear();
+        self.local
+            .matching(view.topic, view.topic_hash, &mut self.found);
+        let found = self.found.iter();
+        let missed: usize = found
+            .map(|filter| self.local.subscribers(*filter).len())
+            .sum();
+        let counters = &mut self.clients.counters;
+        counters.drop_messages(DropCause::Expired, missed as u64);
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {
@@ -31,7 +52,10 @@ impl Broker {
             // `take_batch` has its content.
             Envelope::Inline(_) => {}
             Envelope::Publish(message) => {
-                self.route_local(&mut Publication::of(&message), None, now);
+                self.deliver_from_mesh(&mut Publication::of(&message), now);
+            }
+            Envelope::Shared(shared) if shared.message.is_expired(now.mono_ms) => {
+                self.clients.counters.drop_messages(DropCause::Expired, 1);
             }
             Envelope::Shared(shared) => self.deliver_shared(*shared, now),
             Envelope::Changes { sequence, changes } => self.apply_changes(from, sequence, &changes),
