@@ -196,6 +196,11 @@ impl Broker {
 
     fn redistribute(&mut self, name: &Arc<GroupName>, messages: Vec<Queued>, now: Now) {
         for queued in messages {
+            if queued.message.is_expired(now.mono_ms) {
+                let counters = &mut self.clients.counters;
+                counters.drop_messages(DropCause::Expired, 1);
+                continue;
+            }
             let affinity = queued.message.topic_hash().0;
             let tried = ShardBits::default();
             let shared = SharedEnvelope {
