@@ -7,14 +7,16 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::mqtt::data_types::QoS;
 use crate::observability::counters::DropCause;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
 use crate::routing::shared_subscription::{GroupChange, GroupName, GroupSerial, Readiness};
-use crate::session::Delivery;
 use crate::session::outbox::Queued;
+use crate::session::{Delivery, LeftGroup};
 
 use super::delivery::{Publication, Target};
 use super::envelope::{Change, Envelope, SharedEnvelope};
@@ -149,16 +151,18 @@ impl Broker {
         let Some(session) = self.clients.session(index) else {
             return;
         };
-        let Some(groups) = session.shared.clone() else {
+        let Some(delivery) = &session.delivery else {
             return;
         };
-        for group in groups.iter() {
-            let members = &self.group_members;
-            let (Some(name), Some(serial)) =
-                (members.name(*group).cloned(), members.serial(*group))
-            else {
-                continue;
-            };
+        let members = &self.group_members;
+        let groups = session.shared.iter().flat_map(|groups| groups.iter());
+        let groups = groups.filter_map(|group| {
+            let name = members.name(*group).cloned()?;
+            Some((members.serial(*group)?, name))
+        });
+        let left = delivery.left_groups.iter().flat_map(|left| left.iter());
+        let groups: SmallVec<[LeftGroup; 2]> = groups.chain(left.cloned()).collect();
+        for (serial, name) in groups {
             if self
                 .group_replica
                 .pick_other(&name, &ShardBits::default(), false)
@@ -185,10 +189,14 @@ impl Broker {
     pub(super) fn hand_back_all(
         &mut self,
         delivery: &mut Delivery,
-        groups: &[(GroupSerial, Arc<GroupName>)],
+        groups: &[LeftGroup],
         now: Now,
     ) {
-        for (group, name) in groups {
+        let left = delivery.left_groups.take();
+        for (group, name) in groups
+            .iter()
+            .chain(left.iter().flat_map(|left| left.iter()))
+        {
             let returned = take_shared(delivery, *group);
             self.redistribute(name, returned, now);
         }

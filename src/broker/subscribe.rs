@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE (3.8, 3.10), and telling the other shards.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::config::limits::Capabilities;
@@ -271,10 +273,10 @@ impl Broker {
         if changes.is_empty() || self.shard_count == 1 {
             return;
         }
-        let changes: std::sync::Arc<[Change]> = changes.into();
+        let changes: Arc<[Change]> = changes.into();
         let sequence = self.visibility.issue();
         for other in self.mesh.others() {
-            let changes = std::sync::Arc::clone(&changes);
+            let changes = Arc::clone(&changes);
             self.mesh
                 .stage(other, Envelope::Changes { sequence, changes });
         }
@@ -396,6 +398,7 @@ impl Broker {
             let Some(group) = self.group_members.find(&name) else {
                 return false;
             };
+            let serial = self.group_members.serial(group);
             let Some(name) = self.group_members.leave(group, session, true) else {
                 return false;
             };
@@ -407,6 +410,9 @@ impl Broker {
                 }
                 if groups.is_empty() {
                     session.shared = None;
+                }
+                if let (Some(delivery), Some(serial)) = (&mut session.delivery, serial) {
+                    delivery.leave_group(serial, Arc::clone(&name));
                 }
             }
             changes.push(Change::Group(self.group_change(&name)));

@@ -16,6 +16,11 @@ pub mod subscriptions;
 pub mod topic_alias;
 pub mod will;
 
+use std::sync::Arc;
+
+use crate::config::limits::LEFT_GROUPS_MAX;
+use crate::routing::shared_subscription::{GroupName, GroupSerial};
+
 use inbound_qos2::InboundQos2;
 use inflight::InFlightWindow;
 use outbox::Outbox;
@@ -32,11 +37,32 @@ pub struct Delivery {
     pub outbox: Outbox,
     /// Received with QoS 2 and not released.
     pub inbound_qos2: InboundQos2,
+    /// Shared groups that the session has left while messages from them may still have been here; at most
+    /// `LEFT_GROUPS_MAX`.
+    #[allow(clippy::box_collection)] // keeps the many without small
+    pub left_groups: Option<Box<Vec<LeftGroup>>>,
     /// Deliveries of retained messages that are under way; none if that is empty.
     pub retained: Option<Box<RetainedBacklog>>,
 }
 
+/// A shared group that a session was a member of.
+pub type LeftGroup = (GroupSerial, Arc<GroupName>);
+
 impl Delivery {
+    /// Remembers a group that the session leaves, if a message from it may be here: it may still have to go
+    /// back.
+    pub fn leave_group(&mut self, group: GroupSerial, name: Arc<GroupName>) {
+        if self.in_flight.is_empty() && self.outbox.is_empty() {
+            return;
+        }
+        let left = self.left_groups.get_or_insert_default();
+        left.retain(|(other, _)| *other != group);
+        if left.len() >= LEFT_GROUPS_MAX {
+            left.remove(0);
+        }
+        left.push((group, name));
+    }
+
     /// Whether nothing is kept, so that it can be freed.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
