@@ -87,7 +87,13 @@ impl Broker {
                 QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
             });
         }
-        self.broadcast(all.changes);
+        if all.retained.is_empty() {
+            self.broadcast(all.changes);
+        } else {
+            // Also if nothing changes: when all have confirmed, what was published before, and may have come
+            // here already, is with the owners of its topics, who are asked then.
+            self.stage_changes(all.changes);
+        }
         if let Some(violation) = violation {
             for wanted in all.retained {
                 self.abandon_retained(wanted);
@@ -270,7 +276,13 @@ impl Broker {
 
     /// Tells all the other shards of changes.
     pub(super) fn broadcast(&mut self, changes: Vec<Change>) {
-        if changes.is_empty() || self.shard_count == 1 {
+        if !changes.is_empty() {
+            self.stage_changes(changes);
+        }
+    }
+
+    fn stage_changes(&mut self, changes: Vec<Change>) {
+        if self.shard_count == 1 {
             return;
         }
         let changes: Arc<[Change]> = changes.into();
