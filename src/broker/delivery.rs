@@ -203,6 +203,11 @@ impl Clients {
             }
             return;
         };
+        let delivery = session.delivery.as_ref();
+        if delivery.is_some_and(|delivery| delivery.outbox.holds_at_most_once()) {
+            self.queue(target, QoS::AtMostOnce, publication, now_ms);
+            return;
+        }
         let Some((_, _, connection)) = self.connected(target.session) else {
             return;
         };
