@@ -112,6 +112,9 @@ impl Broker {
             self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
             return Ok(());
         }
+        if let Some(connection) = self.clients.connection_mut(slot) {
+            connection.unreleased = connection.unreleased.saturating_sub(1);
+        }
         let complete = Acknowledgement::new(identifier, ReasonCode::Success);
         self.clients.send(slot, |out| {
             complete.encode(version, PacketType::PubComp, out)

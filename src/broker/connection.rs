@@ -52,6 +52,9 @@ pub struct Connection {
     pub last_packet_ms: u64,
     /// SUBACKs that wait for other shards.
     pub pending_subacks: u16,
+    /// QoS 2 messages received on this connection and not released: what counts against the Receive Maximum,
+    /// which starts anew with every connection (4.9).
+    pub unreleased: u16,
     /// Topic Aliases in use.
     pub aliases: Option<Box<Aliases>>,
 }
@@ -68,6 +71,7 @@ impl Connection {
             serial,
             last_packet_ms: now_ms,
             pending_subacks: 0,
+            unreleased: 0,
             aliases: None,
         }
     }

@@ -100,7 +100,7 @@ impl Broker {
         let Some(connection) = self.clients.connection(slot) else {
             return Ok(());
         };
-        let version = connection.version();
+        let (version, unreleased) = (connection.version(), connection.unreleased);
         let receive_maximum = self
             .listener(connection.listener)
             .capabilities
@@ -115,7 +115,7 @@ impl Broker {
             self.answer_error(slot, PacketType::PubRec, identifier, fault);
             return Ok(());
         } else {
-            if version.is_v5() && inbound.len() >= usize::from(receive_maximum) {
+            if version.is_v5() && unreleased >= receive_maximum {
                 // [MQTT-3.3.4-7]
                 return Err(Violation::new(
                     ReasonCode::ReceiveMaximumExceeded,
@@ -129,6 +129,8 @@ impl Broker {
                 if let Some(session) = self.clients.session_mut(index) {
                     session.delivery_mut().inbound_qos2.remove(identifier);
                 }
+            } else if let Some(connection) = self.clients.connection_mut(slot) {
+                connection.unreleased = unreleased.saturating_add(1);
             }
             reason_code
         };
