@@ -148,8 +148,10 @@ pub struct Sample {
 pub enum Limit {
     /// The broker used all of its CPUs.
     Broker,
-    /// The generator had no time left, or sent late.
+    /// The generator had no time left.
     Generator,
+    /// The generator did not send when it was meant to.
+    Late,
     /// Neither: the rate, the window or the network.
     Neither,
 }
@@ -160,6 +162,7 @@ impl Limit {
         match self {
             Self::Broker => "the broker was the limit",
             Self::Generator => "THE GENERATOR WAS THE LIMIT",
+            Self::Late => "THE GENERATOR SENT LATE, which is in the latencies",
             Self::Neither => "neither broker nor generator was the limit",
         }
     }
@@ -169,6 +172,7 @@ impl Limit {
         match self {
             Self::Broker => "broker",
             Self::Generator => "GENERATOR",
+            Self::Late => "GENERATOR LATE",
             Self::Neither => "neither",
         }
     }
@@ -204,7 +208,9 @@ impl PhaseReport {
             .as_ref()
             .is_some_and(|used| used.cpus >= BROKER_BUSY * broker_cpus.max(1) as f64);
         let late = self.lag.as_ref().is_some_and(|lag| lag.p99 > LAG_MAX_NS);
-        if late || self.generator.busy > BUSY_MAX {
+        if late {
+            Limit::Late
+        } else if self.generator.busy > BUSY_MAX {
             Limit::Generator
         } else if broker_busy {
             Limit::Broker
@@ -295,7 +301,7 @@ mod tests {
             p99: 5_000_000,
             ..Latency::default()
         });
-        assert_eq!(phase.limit(1), Limit::Generator);
+        assert_eq!(phase.limit(1), Limit::Late);
     }
 
     #[test]
