@@ -17,7 +17,7 @@ use crate::traffic::ledger::Faults;
 
 /// A generator thread that works for more than this share of the time may have been the limit.
 const BUSY_MAX: f64 = 0.95;
-/// A broker that uses more than this share of its CPU is the limit.
+/// A broker that uses more than this share of its CPUs, or of a CPU in one thread, is the limit.
 const BROKER_BUSY: f64 = 0.95;
 /// An open loop of which one message in a hundred is sent later than this was not evenly spaced, nanoseconds.
 const LAG_MAX_NS: u64 = 1_000_000;
@@ -201,12 +201,12 @@ impl PhaseReport {
         Some((used.voluntary_switches + used.involuntary_switches) as f64 / self.seconds)
     }
 
-    /// Who could not go faster, if the broker has `broker_cpus` CPUs.
+    /// Who could not go faster, if the broker has `broker_cpus` CPUs; 0 if that is not known.
     pub fn limit(&self, broker_cpus: usize) -> Limit {
-        let broker_busy = self
-            .broker
-            .as_ref()
-            .is_some_and(|used| used.cpus >= BROKER_BUSY * broker_cpus.max(1) as f64);
+        let broker_busy = self.broker.as_ref().is_some_and(|used| {
+            let all = broker_cpus > 0 && used.cpus >= BROKER_BUSY * broker_cpus as f64;
+            all || used.busiest_thread >= BROKER_BUSY
+        });
         let late = self.lag.as_ref().is_some_and(|lag| lag.p99 > LAG_MAX_NS);
         if late {
             Limit::Late
@@ -294,6 +294,9 @@ mod tests {
         phase.broker.as_mut().unwrap().cpus = 0.99;
         assert_eq!(phase.limit(1), Limit::Broker);
         assert_eq!(phase.limit(2), Limit::Neither);
+        assert_eq!(phase.limit(0), Limit::Neither);
+        phase.broker.as_mut().unwrap().busiest_thread = 0.99;
+        assert_eq!(phase.limit(2), Limit::Broker);
         phase.generator.busy = 0.99;
         assert_eq!(phase.limit(1), Limit::Generator);
         phase.generator.busy = 0.5;
