@@ -349,11 +349,14 @@ impl Broker {
             refusal(None, None),
         ];
         let limit = packet_bytes_max.unwrap_or(u32::MAX);
-        let found = candidates
-            .iter()
-            .find(|refusal| refusal.exists_in(version) && fits(refusal, version, limit));
-        if let Some(refusal) = found {
-            self.clients.send(slot, |out| refusal.encode(version, out));
+        for refusal in candidates {
+            if refusal.exists_in(version)
+                && self
+                    .clients
+                    .send_within(slot, limit, |out| refusal.encode(version, out))
+            {
+                return;
+            }
         }
     }
 

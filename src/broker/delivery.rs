@@ -157,12 +157,12 @@ impl Clients {
         if publication.view.retain {
             self.note_live_retained(target.session, publication.view.topic_hash, now_ms);
         }
-        self.deliver_retained(target, publication, now_ms);
+        self.send_or_queue(target, publication, now_ms);
     }
 
-    /// The same for a retained message, which is no live one.
+    /// The same, also for a retained message, which is no live one.
     #[inline]
-    pub(super) fn deliver_retained(
+    pub(super) fn send_or_queue(
         &mut self,
         target: &Target<'_>,
         publication: &mut Publication<'_>,
@@ -281,10 +281,7 @@ impl Clients {
         };
         let open = connection.output.bytes() <= output_bytes_max
             && session.delivery.as_ref().is_none_or(|delivery| {
-                delivery.outbox.is_empty()
-                    && delivery
-                        .in_flight
-                        .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
+                delivery.takes_at_once(connection.terms.in_flight_max, in_flight_bytes_max)
             });
         if !open {
             self.queue(target, qos, publication, now_ms);
@@ -356,10 +353,7 @@ impl Clients {
             return false;
         };
         let open = session.delivery.as_ref().is_none_or(|delivery| {
-            delivery.outbox.is_empty()
-                && delivery
-                    .in_flight
-                    .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
+            delivery.takes_at_once(connection.terms.in_flight_max, in_flight_bytes_max)
         });
         open && connection.output.bytes() <= output_bytes_max / 2
     }

@@ -63,6 +63,12 @@ impl Delivery {
         left.push((group, name));
     }
 
+    /// Whether a message can be sent at once: nothing waits before it, and the window is open.
+    #[inline]
+    pub fn takes_at_once(&self, receive_maximum: u16, in_flight_bytes_max: u32) -> bool {
+        self.outbox.is_empty() && self.in_flight.is_open(receive_maximum, in_flight_bytes_max)
+    }
+
     /// Whether nothing is kept, so that it can be freed.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
