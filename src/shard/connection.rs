@@ -84,6 +84,8 @@ pub(super) struct NetConnection {
     pub(super) carry: Vec<u8>,
     /// Why the network ended a paused connection: what was received before is taken first.
     pub(super) ended: Option<&'static str>,
+    /// Whether a timer looks after it because it was paused.
+    pub(super) watched: bool,
     /// In which turn `turn_cost` was spent.
     pub(super) turn: u64,
     /// What its packets have cost in that turn, in the unit of its budget.

@@ -1,7 +1,9 @@
 //! Received bytes: to the broker in place, with what is incomplete carried over to the next receive.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::broker::{Budget, Flow, Now, Placement, placement};
 use crate::mqtt::frame::{Framing, frame};
@@ -74,10 +76,8 @@ impl Shard {
             return;
         };
         if connection.state == State::Paused && !connection.carry.is_empty() {
-            if connection.ended.is_none() {
-                connection.ended = Some(cause);
-                self.start_unread_timer(token, now);
-            }
+            connection.ended.get_or_insert(cause);
+            self.watch_paused(token, now);
             return;
         }
         if matches!(connection.state, State::Home | State::Paused) {
@@ -86,29 +86,41 @@ impl Shard {
         self.finish(token);
     }
 
-    fn start_unread_timer(&mut self, token: Token, now: Now) {
+    /// Looks after a paused connection in a while, again and again for as long as it is paused.
+    fn watch_paused(&mut self, token: Token, now: Now) {
         let linger_ms = u64::from(self.config.network.close_linger_s) * 1000;
-        self.wheel
-            .set(now.mono_ms + linger_ms, Timer::Unread(token));
+        if let Some(connection) = self.connection(token)
+            && !connection.watched
+        {
+            connection.watched = true;
+            self.wheel
+                .set(now.mono_ms + linger_ms, Timer::Unread(token));
+        }
     }
 
-    /// Gives up on a connection that the client has ended and that waits for it to read.
+    /// Gives up on a connection that the client has ended and that waits for it to read. Nothing is received
+    /// while a connection is paused, so its end does not come by itself.
     pub(super) fn check_unread(&mut self, token: Token, now: Now) {
         let unread = self.broker.is_output_full(token.slot);
         let Some(connection) = self.connection(token) else {
             return;
         };
-        let Some(cause) = connection
-            .ended
-            .filter(|_| connection.state == State::Paused)
-        else {
+        connection.watched = false;
+        if connection.state != State::Paused {
             return;
-        };
-        if unread {
-            connection.state = State::Home;
-            self.lost(token, cause, now);
-        } else {
-            self.start_unread_timer(token, now);
+        }
+        match connection.ended {
+            Some(cause) if unread => {
+                connection.state = State::Home;
+                self.lost(token, cause, now);
+            }
+            ended => {
+                if ended.is_none() && unread && has_hung_up(&connection.socket) {
+                    // From now on it has time to read.
+                    connection.ended = Some("the client closed the connection");
+                }
+                self.watch_paused(token, now);
+            }
         }
     }
 
@@ -251,6 +263,7 @@ impl Shard {
                     self.ring.cancel_receive(token);
                 }
                 self.paused.push(token.slot);
+                self.watch_paused(token, now);
             }
             // The broker has put it into its list of connections with something to do.
             Flow::Closing => {}
@@ -314,6 +327,13 @@ impl Shard {
             connection.turn_cost = share.saturating_sub(left.bytes);
         }
     }
+}
+
+/// Whether a client has closed its sending side or all of it, without taking what it has sent before.
+fn has_hung_up(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+    let found = poll(&mut fds, Some(&Timespec::default()));
+    found.is_ok_and(|found| found > 0)
 }
 
 /// Appends a received buffer to its connection's carry.
