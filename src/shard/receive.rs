@@ -10,7 +10,7 @@ use crate::mqtt::frame::{Framing, frame};
 use crate::net::ring::{Buffer, Token};
 
 use super::Shard;
-use super::connection::State;
+use super::connection::{Loss, State};
 use super::turn::Timer;
 
 impl Shard {
@@ -64,24 +64,24 @@ impl Shard {
                 State::Finishing => self.close_if_idle(token),
                 _ => {}
             },
-            Ok(None) => self.lost(token, "the client closed the connection", now),
-            Err(_) => self.lost(token, "the connection was reset", now),
+            Ok(None) => self.lost(token, Loss::Closed, now),
+            Err(_) => self.lost(token, Loss::Reset, now),
         }
     }
 
     /// The network has ended a connection. What a paused one has received before is taken first: it may be
     /// a DISCONNECT, or messages that other clients wait for.
-    pub(super) fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
+    pub(super) fn lost(&mut self, token: Token, loss: Loss, now: Now) {
         let Some(connection) = self.connection(token) else {
             return;
         };
         if connection.state == State::Paused && !connection.carry.is_empty() {
-            connection.ended.get_or_insert(cause);
+            connection.ended.get_or_insert(loss);
             self.watch_paused(token, now);
             return;
         }
         if matches!(connection.state, State::Home | State::Paused) {
-            self.broker.network_closed(token.slot, cause, now);
+            self.broker.network_closed(token.slot, loss.cause(), now);
         }
         self.finish(token);
     }
@@ -110,14 +110,14 @@ impl Shard {
             return;
         }
         match connection.ended {
-            Some(cause) if unread => {
+            Some(loss) if unread => {
                 connection.state = State::Home;
-                self.lost(token, cause, now);
+                self.lost(token, loss, now);
             }
             ended => {
                 if ended.is_none() && unread && has_hung_up(&connection.socket) {
                     // From now on it has time to read.
-                    connection.ended = Some("the client closed the connection");
+                    connection.ended = Some(Loss::Closed);
                 }
                 self.watch_paused(token, now);
             }
@@ -251,8 +251,8 @@ impl Shard {
         match flow {
             Flow::Continue => {
                 connection.state = State::Home;
-                if let Some(cause) = connection.ended {
-                    self.lost(token, cause, now);
+                if let Some(loss) = connection.ended {
+                    self.lost(token, loss, now);
                 } else if !connection.receiving {
                     self.arm_receive(token);
                 }
@@ -307,7 +307,7 @@ impl Shard {
     /// What is left of a connection's share of this turn.
     fn budget(&mut self, token: Token) -> Budget {
         let turn = self.turns;
-        let share = self.config.network.receive_budget_bytes as usize;
+        let share = self.config.network.receive_budget_bytes;
         let Some(connection) = self.connection(token) else {
             return Budget { bytes: 0 };
         };
@@ -316,15 +316,17 @@ impl Shard {
             connection.turn_cost = 0;
         }
         Budget {
-            bytes: share.saturating_sub(connection.turn_cost),
+            bytes: share.saturating_sub(connection.turn_cost) as usize,
         }
     }
 
     /// Notes what is left of a budget.
     fn spend(&mut self, token: Token, left: Budget) {
-        let share = self.config.network.receive_budget_bytes as usize;
+        let share = self.config.network.receive_budget_bytes;
         if let Some(connection) = self.connection(token) {
-            connection.turn_cost = share.saturating_sub(left.bytes);
+            // Not more is left than there was.
+            let left = u32::try_from(left.bytes).unwrap_or(share);
+            connection.turn_cost = share.saturating_sub(left);
         }
     }
 }
