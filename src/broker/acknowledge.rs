@@ -6,6 +6,7 @@ use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
 
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::{Broker, Now};
 
@@ -54,7 +55,7 @@ impl Broker {
         let waits = !delivery.outbox.is_empty()
             || delivery.retained.is_some()
             || delivery.in_flight.needs_resend();
-        if waits {
+        if waits && !fault::on(Fault::AcknowledgementIgnored) {
             self.pump(index, now);
         }
     }
