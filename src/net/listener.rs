@@ -47,7 +47,8 @@ pub struct BoundListener {
     pub sockets: Vec<OwnedFd>,
 }
 
-/// Listens on `address` with `count` sockets.
+/// Listens on `address` with `count` sockets. With `shares_port`, other listeners of this process have or had
+/// the same port, and it is not asked whether it is free.
 ///
 /// # Errors
 /// With address and remedy.
@@ -56,6 +57,7 @@ pub fn bind(
     unix: &UnixOptions,
     count: usize,
     backlog: u32,
+    shares_port: bool,
 ) -> Result<BoundListener, ListenError> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     let at = |source: io::Error| ListenError::Bind {
@@ -65,7 +67,9 @@ pub fn bind(
     };
     match address {
         ListenAddress::Tcp(tcp) => {
-            check_free(*tcp).map_err(at)?;
+            if !shares_port {
+                check_free(*tcp).map_err(at)?;
+            }
             let first = bind_tcp(*tcp, backlog).map_err(at)?;
             let actual = first.local_addr().map_err(at)?.as_socket().unwrap_or(*tcp);
             let mut sockets = vec![OwnedFd::from(first)];

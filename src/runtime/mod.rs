@@ -5,6 +5,9 @@
 pub mod exit_code;
 pub mod kernel_probe;
 pub mod launch;
+pub mod listeners;
 pub mod placement;
+pub mod record;
+pub mod reload;
 pub mod signals;
 pub mod startup;

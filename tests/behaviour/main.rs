@@ -27,6 +27,7 @@ mod paused;
 mod properties;
 mod publish;
 mod redirect;
+mod reload;
 mod retained;
 mod sessions;
 mod shared;
