@@ -11,8 +11,10 @@ use ringmq::command::reload::{self, Reloader};
 use ringmq::config::{self, Config};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log;
+use ringmq::runtime::activation::Passed;
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::reload::Control;
+use ringmq::runtime::service::Service;
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
 
@@ -68,20 +70,22 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         print_block(&config::to_toml(&config));
         return Ok(());
     }
+    let wrong = |error| Failure::new(exit_code::CONFIGURATION, error);
+    let passed = Passed::take().map_err(wrong)?;
+    passed.check(&config).map_err(wrong)?;
     // Huge pages would make a small, scattered heap resident as a whole: twice the memory for idle
     // connections. A kernel without them needs no telling.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let log =
-        log::init(&config.log).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let log = log::init(&config.log).map_err(wrong)?;
     let kernel = kernel_probe::diagnose(&kernel_probe::gather())
         .map_err(|diagnosis| Failure::new(exit_code::KERNEL, diagnosis))?;
     for warning in &kernel.warnings {
         tracing::warn!("{warning}");
     }
     let config = Arc::new(config);
-    let cpus = cpus(&config).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let cpus = cpus(&config).map_err(wrong)?;
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
-    let mut running = launch(&config, &cpus).map_err(|error| {
+    let mut running = launch(&config, &cpus, &passed).map_err(|error| {
         let code = match &error {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
@@ -97,9 +101,12 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &kernel.line(),
     ));
     let listeners = std::mem::take(&mut running.listeners);
-    let control = Control::new(config, running.peers(), listeners);
-    let mut reloader = Reloader::new(arguments.clone(), control, log);
-    supervise(running, signals, &mut reloader)
+    let control = Control::new(config, running.peers(), listeners, passed);
+    let service = Service::default();
+    let mut reloader = Reloader::new(arguments.clone(), control, log, service.clone());
+    reloader.tell_ready();
+    service.watch(running.peers());
+    supervise(running, signals, &mut reloader, &service)
 }
 
 fn cpus(config: &Config) -> Result<Vec<usize>, String> {
@@ -119,6 +126,7 @@ fn supervise(
     running: Running,
     mut signals: Signals,
     reloader: &mut Reloader,
+    service: &Service,
 ) -> Result<(), Failure> {
     let (events, incoming) = crossbeam_channel::bounded(EVENTS_MAX);
     let of_signals = events.clone();
@@ -149,6 +157,7 @@ fn supervise(
             Err(error) => return Err(unexpected(&error)),
         }
     }
+    service.stopping();
     drain.drain();
     let deadline = std::time::Instant::now()
         + Duration::from_secs(u64::from(reloader.config().shutdown_grace_s))

@@ -17,6 +17,7 @@ use crate::observability::log::LogControl;
 use crate::runtime::exit_code;
 use crate::runtime::record::{self, Record};
 use crate::runtime::reload::{Control, ReloadError};
+use crate::runtime::service::Service;
 
 use super::Failure;
 
@@ -33,11 +34,17 @@ pub struct Reloader {
     control: Control,
     log: LogControl,
     record: Option<Record>,
+    service: Service,
 }
 
 impl Reloader {
     /// For a broker that was started with `arguments`.
-    pub fn new(arguments: RunArguments, control: Control, log: LogControl) -> Self {
+    pub fn new(
+        arguments: RunArguments,
+        control: Control,
+        log: LogControl,
+        service: Service,
+    ) -> Self {
         let directory = runtime_directory(control.config());
         let record = directory.and_then(|directory| {
             Record::begin(&directory, control.config())
@@ -51,7 +58,14 @@ impl Reloader {
             control,
             log,
             record,
+            service,
         }
+    }
+
+    /// Tells the service manager that listeners accept, and where.
+    pub fn tell_ready(&self) {
+        let addresses = self.control.addresses();
+        self.service.ready(format!("accepting on {addresses}"));
     }
 
     /// What the broker runs with.
@@ -61,6 +75,12 @@ impl Reloader {
 
     /// Reads the configuration again and uses all of it, or nothing if anything is wrong.
     pub fn reload(&mut self) {
+        self.service.reloading();
+        self.reload_or_not();
+        self.tell_ready();
+    }
+
+    fn reload_or_not(&mut self) {
         if self.arguments.config.is_none() {
             tracing::info!("no configuration file to read again");
             self.write_down(true, "there is no configuration file to read again\n");

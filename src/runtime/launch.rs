@@ -17,7 +17,8 @@ use crate::routing::topic_hash::TopicHasher;
 use crate::shard::mesh::{self, Message, Peer};
 use crate::shard::{Setup, Shard};
 
-use super::listeners::{OpenListener, open_listeners};
+use super::activation::Passed;
+use super::listeners::{OpenListener, Opening, open_listeners};
 
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
@@ -62,8 +63,17 @@ pub struct Running {
 ///
 /// # Errors
 /// What could not be started; nothing is left running.
-pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchError> {
-    let mut listeners = open_listeners(config, cpus.len())?;
+pub fn launch(
+    config: &Arc<Config>,
+    cpus: &[usize],
+    passed: &Passed,
+) -> Result<Running, LaunchError> {
+    let opening = Opening {
+        passed,
+        shards: cpus.len(),
+        backlog: config.network.listen_backlog,
+    };
+    let mut listeners = open_listeners(config, &opening)?;
     // There are at most `SHARDS_MAX`.
     let shard_count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
     let inbox_batches_max = config.network.inbox_batches_max as usize;

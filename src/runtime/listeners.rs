@@ -3,12 +3,26 @@
 //! Used by `launch` and `reload`. The sockets are the shards'; here is what belongs to all of them together:
 //! the address, the count of connections, the file of a Unix socket.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use crate::config::address::ListenAddress;
 use crate::config::{Config, Listener};
 use crate::net::listener::{self, BoundListener, ListenError};
 use crate::shard::{ListenerGate, ListenerSocket};
+
+use super::activation::Passed;
+
+/// What listeners are opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// What the service manager passed.
+    pub passed: &'a Passed,
+    /// How many sockets each needs.
+    pub shards: usize,
+    /// `network.listen_backlog`.
+    pub backlog: u32,
+}
 
 /// A listener that is open.
 #[derive(Debug)]
@@ -27,14 +41,22 @@ impl OpenListener {
     pub fn open(
         place: u16,
         listener: &Listener,
-        shards: usize,
-        backlog: u32,
+        opening: &Opening<'_>,
         shares_port: bool,
     ) -> Result<Self, ListenError> {
         let (address, unix) = (&listener.address, &listener.unix);
+        let Opening {
+            passed,
+            shards,
+            backlog,
+        } = *opening;
+        let bound = match passed.of(listener) {
+            Some(passed) => listener::take_over(&passed.address, passed.socket.as_fd(), shards)?,
+            None => listener::bind(address, unix, shards, backlog, shares_port)?,
+        };
         Ok(Self {
             place,
-            bound: listener::bind(address, unix, shards, backlog, shares_port)?,
+            bound,
             gate: ListenerGate::new(listener.limits.connections_max),
         })
     }
@@ -65,12 +87,12 @@ impl OpenListener {
 ///
 /// # Errors
 /// The first that cannot be opened; the others are closed again.
-pub fn open_listeners(config: &Config, shards: usize) -> Result<Vec<OpenListener>, ListenError> {
+pub fn open_listeners(
+    config: &Config,
+    opening: &Opening<'_>,
+) -> Result<Vec<OpenListener>, ListenError> {
     (0u16..)
         .zip(&config.listeners)
-        .map(|(place, listener)| {
-            let backlog = config.network.listen_backlog;
-            OpenListener::open(place, listener, shards, backlog, false)
-        })
+        .map(|(place, listener)| OpenListener::open(place, listener, opening, false))
         .collect()
 }

@@ -12,8 +12,9 @@ use crate::net::listener::ListenError;
 use crate::shard::ListenerChange;
 use crate::shard::mesh::{Message, Peer};
 
+use super::activation::Passed;
 use super::launch::INBOX_PATIENCE;
-use super::listeners::OpenListener;
+use super::listeners::{OpenListener, Opening};
 
 /// Why nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -54,15 +55,22 @@ pub struct Control {
     config: Arc<Config>,
     peers: Vec<Peer>,
     listeners: Vec<OpenListener>,
+    passed: Passed,
 }
 
 impl Control {
     /// For shards that run with `config`.
-    pub fn new(config: Arc<Config>, peers: Vec<Peer>, listeners: Vec<OpenListener>) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        peers: Vec<Peer>,
+        listeners: Vec<OpenListener>,
+        passed: Passed,
+    ) -> Self {
         Self {
             config,
             peers,
             listeners,
+            passed,
         }
     }
 
@@ -71,12 +79,23 @@ impl Control {
         &self.config
     }
 
+    /// Where it listens, for people.
+    pub fn addresses(&self) -> String {
+        let addresses = self.listeners.iter().map(|open| open.address().to_string());
+        addresses.collect::<Vec<_>>().join(", ")
+    }
+
     /// Makes everything that `wanted` has and the broker has not, beside what runs.
     ///
     /// # Errors
     /// What cannot be made; nothing is changed.
     pub fn prepare(&self, wanted: &Config) -> Result<Prepared, ReloadError> {
         let plan = plan(&self.config, wanted).map_err(ReloadError::Configuration)?;
+        let opening = Opening {
+            passed: &self.passed,
+            shards: self.peers.len(),
+            backlog: plan.config.network.listen_backlog,
+        };
         let mut opened = Vec::new();
         for step in &plan.steps {
             if let ListenerStep::Open(place) = step {
@@ -84,8 +103,7 @@ impl Control {
                 opened.push(OpenListener::open(
                     *place,
                     listener,
-                    self.peers.len(),
-                    plan.config.network.listen_backlog,
+                    &opening,
                     self.has_port_of(&listener.address),
                 )?);
             }

@@ -31,8 +31,19 @@ pub enum Message {
     Reconfigure(Arc<Config>),
     /// Listeners are opened, moved or closed. Every shard has a configuration with their places by then.
     Listeners(Vec<ListenerChange>),
+    /// Answer from within a turn: which shard, and how many connections it has.
+    Beat(Sender<(u16, usize)>),
     /// Stop accepting, tell the clients, and end when they are gone.
     Drain,
+}
+
+/// Why a shard did not get a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// It is no more.
+    Ended,
+    /// Its inbox stays full.
+    Stuck,
 }
 
 /// Wakes a shard that sleeps in its ring.
@@ -104,11 +115,14 @@ impl Peer {
     /// within a turn.
     ///
     /// # Errors
-    /// Gives the message back if the shard has ended or takes nothing for so long.
-    pub fn send_within(&self, message: Message, patience: Duration) -> Result<(), Message> {
+    /// The shard has ended or takes nothing for so long.
+    pub fn send_within(&self, message: Message, patience: Duration) -> Result<(), Unsent> {
         self.sender
             .send_timeout(message, patience)
-            .map_err(SendTimeoutError::into_inner)?;
+            .map_err(|error| match error {
+                SendTimeoutError::Disconnected(_) => Unsent::Ended,
+                SendTimeoutError::Timeout(_) => Unsent::Stuck,
+            })?;
         self.doorbell.ring();
         Ok(())
     }

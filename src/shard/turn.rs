@@ -453,6 +453,10 @@ impl Shard {
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
                 Some(Message::Reconfigure(config)) => self.reconfigure(config, now),
                 Some(Message::Listeners(changes)) => self.change_listeners(changes),
+                Some(Message::Beat(answer)) => {
+                    // Whoever asks has room for an answer of each shard, or is gone.
+                    let _ = answer.try_send((self.id.0, self.open));
+                }
                 Some(Message::Drain) => self.drain(now),
             }
         }

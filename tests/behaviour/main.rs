@@ -29,6 +29,7 @@ mod publish;
 mod redirect;
 mod reload;
 mod retained;
+mod service;
 mod sessions;
 mod shared;
 mod shutdown;
