@@ -3,6 +3,8 @@
 //! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
+use bytes::Bytes;
+
 use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES};
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
@@ -10,7 +12,7 @@ use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::{Counters, DropCause};
-use crate::routing::application_message::{ApplicationMessage, MessageView};
+use crate::routing::application_message::{ApplicationMessage, MessageView, payload_bytes};
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupSerial;
 use crate::routing::topic_hash::TopicHash;
@@ -26,6 +28,8 @@ use super::output::Buffers;
 pub(super) struct Publication<'a> {
     pub(super) view: MessageView<'a>,
     shared: Option<ApplicationMessage>,
+    /// Its payload, once a connection has referenced it.
+    payload: Option<Bytes>,
     /// Whether it has more than one receiver here.
     pub(super) several: bool,
 }
@@ -35,6 +39,7 @@ impl<'a> Publication<'a> {
         Self {
             view,
             shared: None,
+            payload: None,
             several: false,
         }
     }
@@ -43,6 +48,7 @@ impl<'a> Publication<'a> {
         Self {
             view: message.view(),
             shared: Some(ApplicationMessage::clone(message)),
+            payload: None,
             several: false,
         }
     }
@@ -51,6 +57,13 @@ impl<'a> Publication<'a> {
     pub(super) fn share(&mut self) -> ApplicationMessage {
         let view = self.view;
         ApplicationMessage::clone(self.shared.get_or_insert_with(|| view.to_message()))
+    }
+
+    /// The payload, to be referenced by several connections.
+    fn share_payload(&mut self) -> Bytes {
+        let message = self.share();
+        let payload = self.payload.get_or_insert_with(|| payload_bytes(&message));
+        Bytes::clone(payload)
     }
 }
 
@@ -252,9 +265,7 @@ impl Clients {
                 connection
                     .output
                     .append(&mut buffers, |out| publish.encode_head(version, out));
-                connection
-                    .output
-                    .append_shared(publication.share().payload_bytes());
+                connection.output.append_shared(publication.share_payload());
             } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
                 prefab.append(publish, connection, &mut buffers);
             } else {
