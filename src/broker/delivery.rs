@@ -242,38 +242,42 @@ impl Clients {
             self.counters.drop_messages(DropCause::OutputFull, 1);
             return;
         }
-        self.append(target.session, &publish, packet_bytes, publication);
-        self.mark_dirty(slot);
+        self.append(slot, &publish, packet_bytes, publication);
     }
 
     /// Appends a PUBLISH that fits, by the cheapest way.
     #[inline]
     fn append(
         &mut self,
-        session: SessionIndex,
+        slot: u32,
         publish: &PublishOut<'_>,
         packet_bytes: usize,
         publication: &mut Publication<'_>,
     ) {
         count_sent(&mut self.counters, packet_bytes, publish.payload.len());
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let mut prefab = std::mem::take(&mut self.prefab);
-        if let Some((_, _, connection)) = self.connected(session) {
-            let plain = connection.terms.outbound_alias_max == 0;
-            if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
-                let version = connection.version();
-                connection
-                    .output
-                    .append(&mut buffers, |out| publish.encode_head(version, out));
-                connection.output.append_shared(publication.share_payload());
-            } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
-                prefab.append(publish, connection, &mut buffers);
-            } else {
-                connection.append_publish(&mut buffers, publish);
-            }
+        let Some(connection) = self
+            .connections
+            .get_mut(slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let plain = connection.terms.outbound_alias_max == 0;
+        if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
+            let version = connection.version();
+            connection
+                .output
+                .append(&mut self.buffers, |out| publish.encode_head(version, out));
+            connection.output.append_shared(publication.share_payload());
+        } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
+            self.prefab.append(publish, connection, &mut self.buffers);
+        } else {
+            connection.append_publish(&mut self.buffers, publish);
         }
-        self.buffers = buffers;
-        self.prefab = prefab;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
     }
 
     #[inline]
@@ -322,8 +326,7 @@ impl Clients {
             ),
         };
         publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
-        self.append(target.session, &publish, packet_bytes, publication);
-        self.mark_dirty(slot);
+        self.append(slot, &publish, packet_bytes, publication);
     }
 
     fn queue(
@@ -461,11 +464,10 @@ impl Clients {
             publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued.clone()));
         }
         self.append(
-            index,
+            slot,
             &publish,
             packet_bytes,
             &mut Publication::of(&queued.message),
         );
-        self.mark_dirty(slot);
     }
 }
