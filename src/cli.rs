@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::address::ListenAddress;
 use crate::config::cpu_list::parse_cpu_list;
 use crate::config::keys::LOG_LEVELS;
-use crate::config::limits::SHARDS_MAX;
+use crate::config::limits::{Durability, SHARDS_MAX};
 use crate::config::{self, Config, ConfigErrors, Listener, LogFormat};
 
 #[derive(Debug, Parser)]
@@ -83,6 +83,12 @@ pub struct RunArguments {
     /// How many shards; one for each core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     pub shards: Option<u16>,
+    /// Where sessions and retained messages are kept; without it they end with the process
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// What acknowledgements promise: nothing, to survive a killed process, or a loss of power
+    #[arg(long, value_name = "PROMISE", value_parser = ["memory", "os", "fsync"])]
+    pub durability: Option<String>,
     /// Least severe lines that are logged
     #[arg(long, value_name = "LEVEL", value_parser = LOG_LEVELS)]
     pub log_level: Option<String>,
@@ -117,6 +123,9 @@ pub enum ResolveError {
     /// The same `--listen` twice.
     #[error("--listen {0} is given twice")]
     Twice(ListenAddress),
+    /// A promise that nothing can keep.
+    #[error("--durability {0} needs --data-dir, or data_dir in the file: say where to keep it")]
+    NoDataDir(String),
 }
 
 impl RunArguments {
@@ -137,6 +146,19 @@ impl RunArguments {
         }
         if let Some(shards) = self.shards {
             config.shards = Some(shards);
+        }
+        if self.data_dir.is_some() {
+            config.data_dir.clone_from(&self.data_dir);
+        }
+        if let Some(word) = &self.durability {
+            config.durability = match word.as_str() {
+                "memory" => Some(Durability::Memory),
+                "os" => Some(Durability::Os),
+                _ => Some(Durability::Fsync),
+            };
+            if config.data_dir.is_none() && word != "memory" {
+                return Err(ResolveError::NoDataDir(word.clone()));
+            }
         }
         if let Some(level) = &self.log_level {
             config.log.level.clone_from(level);
@@ -283,12 +305,15 @@ mod tests {
             ("--listen 1883", "127.0.0.1:1883"),
             ("--log-level loud", "trace"),
             ("--log-format xml", "json"),
+            ("--durability safe", "fsync"),
             ("check", "<FILE>"),
             ("--shards 2 explain", "cannot be used with"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
         }
+        let promised = run("--durability os").resolve().unwrap_err();
+        assert!(promised.to_string().contains("--data-dir"), "{promised}");
         let error = run("--config /nonexistent/r.toml")
             .resolve()
             .unwrap_err()

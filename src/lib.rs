@@ -2,6 +2,7 @@
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod journal;
 pub mod mqtt;
 pub mod net;
 pub mod observability;
@@ -9,3 +10,4 @@ pub mod routing;
 pub mod runtime;
 pub mod session;
 pub mod shard;
+pub mod storage;

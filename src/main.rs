@@ -95,6 +95,7 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         let code = match &error {
             LaunchError::Listen(_) => exit_code::LISTEN,
             LaunchError::Shard { .. } => exit_code::KERNEL,
+            LaunchError::Store(_) | LaunchError::Log { .. } => exit_code::STORAGE,
             LaunchError::Mesh(_) => exit_code::UNEXPECTED,
         };
         Failure::new(code, error)
@@ -104,6 +105,7 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &running.listeners,
         &cpus,
         &kernel.line(),
+        running.store.as_ref().map(|store| store.summary.as_str()),
     ));
     let ended = supervise(running, signals, &config);
     drop(log);
@@ -151,6 +153,9 @@ fn supervise(running: Running, mut signals: Signals, config: &Config) -> Result<
                 tracing::info!("nothing to reload yet; restart to read the configuration")
             }
             Ok(Event::Ended(Ok(()))) => return Err(unexpected(&"the shards ended by themselves")),
+            Ok(Event::Ended(Err(error @ LaunchError::Log { .. }))) => {
+                return Err(Failure::new(exit_code::STORAGE, error));
+            }
             Ok(Event::Ended(Err(error))) => return Err(unexpected(&error)),
             Err(error) => return Err(unexpected(&error)),
         }

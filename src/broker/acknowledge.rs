@@ -1,13 +1,20 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP of a client (3.4 to 3.7, 4.3).
 
+use crate::journal::record::session_key;
+use crate::journal::{Origin, Record};
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
+use crate::session::inbound_qos2::Received;
 use crate::session::inflight::Stage;
+use crate::session::outbox::Queued;
 
+use super::durable::{Acknowledge, Due};
+use super::envelope::Envelope;
 use super::receive::Violation;
+use super::record::record_done;
 use super::{Broker, Now};
 
 impl Broker {
@@ -27,7 +34,10 @@ impl Broker {
         else {
             return Ok(());
         };
-        delivery.in_flight.remove(ack.packet_identifier);
+        let done = delivery.in_flight.remove(ack.packet_identifier);
+        if let Some(done) = done.filter(|done| done.queued.entry != 0) {
+            self.record_acknowledged(index, &done.queued);
+        }
         self.after_acknowledgement(index, now);
         Ok(())
     }
@@ -60,16 +70,40 @@ impl Broker {
     ) -> Result<(), Violation> {
         let identifier = ack.packet_identifier;
         let version = self.version(slot);
-        let Some(session) = self.clients.session_mut(index) else {
+        let Some(session) = self.clients.sessions.get_mut(index as usize) else {
             return Ok(());
         };
+        let (generation, epoch) = (session.generation, session.epoch);
+        let (number, durability) = (session.number, session.durability);
         let in_flight = &mut session.delivery_mut().in_flight;
         if ack.reason_code.is_error() {
-            in_flight.remove(identifier);
+            if let Some(done) = in_flight.remove(identifier) {
+                self.record_acknowledged(index, &done.queued);
+            }
             self.after_acknowledgement(index, now);
             return Ok(());
         }
         let reason_code = match in_flight.find(identifier) {
+            Some(entry) if entry.queued.entry != 0 => {
+                // PUBREL ends what the client remembers, so it must not forget more than the log does.
+                let entry_name = entry.queued.entry;
+                entry.stage = Stage::Released;
+                let record = Record::Received {
+                    session: number,
+                    entry: entry_name,
+                };
+                self.clients.journal.append(&record, durability);
+                let safe_at = self.clients.journal.position();
+                entry.safe_at = safe_at;
+                let due = Due::Release {
+                    session: index,
+                    generation,
+                    epoch,
+                    identifier,
+                };
+                self.clients.due.push_back((safe_at, due));
+                return Ok(());
+            }
             Some(entry) => {
                 entry.stage = Stage::Released;
                 ReasonCode::Success
@@ -89,16 +123,28 @@ impl Broker {
         slot: u32,
         index: SessionIndex,
         ack: &Acknowledgement<'_>,
+        now: Now,
     ) -> Result<(), Violation> {
         let identifier = ack.packet_identifier;
         let version = self.version(slot);
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
         };
-        let known = session
+        let received = session
             .delivery
             .as_mut()
-            .is_some_and(|delivery| delivery.inbound_qos2.remove(identifier));
+            .and_then(|delivery| delivery.inbound_qos2.remove(identifier));
+        if let Some(received) = received
+            && !received.shards.is_empty()
+        {
+            let to = self.addressee(slot);
+            let number =
+                self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
+            self.close_origins(index, &received, Some(number), now);
+            self.asked_all(number, None, now);
+            return Ok(());
+        }
+        let known = received.is_some();
         let reason_code = match known {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
@@ -108,6 +154,49 @@ impl Broker {
             complete.encode(version, PacketType::PubComp, out)
         });
         Ok(())
+    }
+
+    /// The shards that have recorded a message forget where it came from.
+    pub(super) fn close_origins(
+        &mut self,
+        index: SessionIndex,
+        received: &Received,
+        asked: Option<u64>,
+        now: Now,
+    ) {
+        let Some(session_key) = self.session_key(index) else {
+            return;
+        };
+        let origin = Origin {
+            session_key,
+            packet_identifier: received.identifier.get(),
+        };
+        for shard in received.shards.iter() {
+            if let Some(number) = asked {
+                self.expect_answer(number);
+            }
+            if shard == self.id {
+                self.close_origin(shard, origin, asked, now);
+            } else {
+                self.mesh
+                    .stage(shard, Envelope::CloseOrigin { origin, asked });
+            }
+        }
+    }
+
+    /// A session's key in the origins of its messages.
+    pub(super) fn session_key(&self, index: SessionIndex) -> Option<u64> {
+        let session = self.clients.session(index)?;
+        session
+            .is_recorded()
+            .then(|| session_key(&self.hasher, &session.client_identifier, session.number))
+    }
+
+    fn record_acknowledged(&mut self, index: SessionIndex, queued: &Queued) {
+        if let Some(session) = self.clients.sessions.get(index as usize) {
+            let (number, durability) = (session.number, session.durability);
+            record_done(&mut self.clients.journal, number, durability, queued);
+        }
     }
 
     /// PUBCOMP ends a QoS 2 delivery.

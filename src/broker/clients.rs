@@ -2,12 +2,14 @@
 //!
 //! Apart from [`super::Broker`], so that messages can be delivered while an index is read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::config::Config;
+use crate::journal::Journal;
 use crate::observability::counters::Counters;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::Readiness;
@@ -16,6 +18,7 @@ use crate::session::Session;
 
 use super::connection::{Connection, Phase};
 use super::delivery::Prefab;
+use super::durable::Due;
 use super::output::Buffers;
 
 /// Sessions and connections.
@@ -33,6 +36,11 @@ pub(super) struct Clients {
     pub(super) counters: Counters,
     /// Live messages with RETAIN to sessions that are being sent retained ones.
     pub(super) live_retained: Vec<(SessionIndex, TopicHash)>,
+    /// What is recorded and not yet handed to the log.
+    pub(super) journal: Journal,
+    /// What is done when the log is safe up to a position, in order: at most one or two for each record that
+    /// is not safe yet, which `unwritten_bytes_max` bounds.
+    pub(super) due: VecDeque<(u64, Due)>,
 }
 
 impl Clients {
@@ -48,6 +56,8 @@ impl Clients {
             prefab: Prefab::default(),
             counters: Counters::default(),
             live_retained: Vec::new(),
+            journal: Journal::off(),
+            due: VecDeque::new(),
         }
     }
 
@@ -140,6 +150,12 @@ impl Clients {
         };
         self.by_client.insert_unique(hash.0, index, rehash);
         index
+    }
+
+    /// One more than the highest index of a session.
+    pub(super) fn session_places(&self) -> SessionIndex {
+        // As in `add_session`.
+        u32::try_from(self.sessions.capacity()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn remove_session(&mut self, index: SessionIndex) -> Option<Session> {

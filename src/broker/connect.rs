@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::config::limits::Durability;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::frame::{Frame, Framing, frame};
 use crate::mqtt::packet::PacketType;
@@ -106,6 +107,7 @@ impl Broker {
             session.expiry_interval_s = terms.session_expiry_interval_s;
             session.will = will;
         }
+        self.record_connected(session_index, listener, now);
         if let Some(connection) = self.clients.connection_mut(slot) {
             connection.phase = Phase::Connected(session_index);
             connection.terms = terms;
@@ -131,6 +133,24 @@ impl Broker {
         self.member_availability(session_index);
         self.pump(session_index, now);
         Ok(())
+    }
+
+    /// The log learns of the connection, and of a session that is to outlive it.
+    fn record_connected(&mut self, index: SessionIndex, listener: u16, now: Now) {
+        if !self.clients.journal.is_on() {
+            return;
+        }
+        let durability = self.config.durability_at(listener);
+        let Some(session) = self.clients.session_mut(index) else {
+            return;
+        };
+        if session.is_recorded() {
+            session.durability = durability.max(Durability::Os);
+            self.record_session(index, now.mono_ms);
+        } else if durability > Durability::Memory && session.is_persistent() {
+            session.durability = durability;
+            self.begin_recording(index, now.mono_ms);
+        }
     }
 
     /// What must be right before the session is touched.

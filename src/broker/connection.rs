@@ -52,6 +52,8 @@ pub struct Connection {
     pub last_packet_ms: u64,
     /// SUBACKs that wait for other shards.
     pub pending_subacks: u16,
+    /// Acknowledgements that wait for the log of this shard or another.
+    pub pending_acknowledgements: u32,
     /// Topic Aliases in use.
     pub aliases: Option<Box<Aliases>>,
 }
@@ -68,6 +70,7 @@ impl Connection {
             serial,
             last_packet_ms: now_ms,
             pending_subacks: 0,
+            pending_acknowledgements: 0,
             aliases: None,
         }
     }

@@ -11,11 +11,16 @@ use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::{Counters, DropCause};
 use crate::routing::application_message::{ApplicationMessage, MessageView};
+use crate::journal::Origin;
+use crate::journal::record::Progress;
 use crate::routing::ids::SessionIndex;
+use crate::routing::shared_subscription::GroupName;
 use crate::session::inflight::Stage;
 use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
 use super::clients::Clients;
+use super::envelope::Answer;
+use super::record::{record_done, record_sent};
 use super::connection::Connection;
 use super::output::Buffers;
 
@@ -26,6 +31,12 @@ pub(super) struct Publication<'a> {
     shared: Option<ApplicationMessage>,
     /// Whether it has more than one receiver here.
     pub(super) several: bool,
+    /// Where the log has it, once a session that is recorded takes it.
+    pub(super) location: Option<u64>,
+    /// A session that is recorded could not take it, since the disk is full.
+    pub(super) refused: bool,
+    /// Where a QoS 2 message came from.
+    pub(super) origin: Option<Origin>,
 }
 
 impl<'a> Publication<'a> {
@@ -34,14 +45,25 @@ impl<'a> Publication<'a> {
             view,
             shared: None,
             several: false,
+            location: None,
+            refused: false,
+            origin: None,
         }
     }
 
     pub(super) fn of(message: &'a ApplicationMessage) -> Self {
         Self {
-            view: message.view(),
             shared: Some(ApplicationMessage::clone(message)),
-            several: false,
+            ..Self::new(message.view())
+        }
+    }
+
+    /// What to tell the shard that asked.
+    pub(super) fn outcome(&self) -> u8 {
+        match (self.refused, self.location) {
+            (true, _) => Answer::REFUSED,
+            (false, Some(_)) => Answer::RECORDED,
+            (false, None) => Answer::NOTHING,
         }
     }
 
@@ -60,7 +82,8 @@ pub(super) struct Target<'a> {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) subscription_identifiers: &'a [u32],
-    pub(super) shared_group: Option<u32>,
+    /// The shared group that chose the session.
+    pub(super) group: Option<(u32, &'a GroupName)>,
 }
 
 /// The packets of the message that is being routed, encoded once: by protocol and by whether there is a
@@ -181,13 +204,13 @@ impl Clients {
         now_ms: u64,
     ) {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
-        let queue_offline = self.config.session.queue_qos0_offline || target.shared_group.is_some();
+        let queue_offline = self.config.session.queue_qos0_offline || target.group.is_some();
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
         let Some(slot) = session.connection else {
             if queue_offline && session.is_persistent() {
-                self.queue(target, QoS::AtMostOnce, publication);
+                self.queue(target, QoS::AtMostOnce, publication, now_ms);
             }
             return;
         };
@@ -218,7 +241,7 @@ impl Clients {
 
     /// Appends a PUBLISH that fits, by the cheapest way.
     #[inline]
-    fn append(
+    pub(super) fn append(
         &mut self,
         session: SessionIndex,
         publish: &PublishOut<'_>,
@@ -258,7 +281,7 @@ impl Clients {
     ) {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
         let Some((slot, session, connection)) = self.connected(target.session) else {
-            self.queue(target, qos, publication);
+            self.queue(target, qos, publication, now_ms);
             return;
         };
         let open = connection.output.bytes() <= output_bytes_max
@@ -267,7 +290,7 @@ impl Clients {
                     && delivery.in_flight.is_open(connection.terms.in_flight_max)
             });
         if !open {
-            self.queue(target, qos, publication);
+            self.queue(target, qos, publication, now_ms);
             return;
         }
         let view = publication.view;
@@ -284,38 +307,67 @@ impl Clients {
             self.counters.drop_messages(DropCause::PacketTooLarge, 1);
             return;
         }
+        if session.is_recorded() {
+            self.deliver_recorded(target, &mut publish, packet_bytes, publication, now_ms);
+            return;
+        }
         let queued = Queued {
             message: publication.share(),
             qos,
             retain: target.retain,
-            shared_group: target.shared_group,
+            shared_group: target.group.map(|(group, _)| group),
             subscription_identifiers: SubscriptionIdentifiers::from_slice(
                 target.subscription_identifiers,
             ),
+            entry: 0,
+            location: 0,
         };
         publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
         self.append(target.session, &publish, packet_bytes, publication);
         self.mark_dirty(slot);
     }
 
-    fn queue(&mut self, target: &Target<'_>, qos: QoS, publication: &mut Publication<'_>) {
-        let queued = Queued {
+    fn queue(
+        &mut self,
+        target: &Target<'_>,
+        qos: QoS,
+        publication: &mut Publication<'_>,
+        now_ms: u64,
+    ) {
+        let mut queued = Queued {
             message: publication.share(),
             qos,
             retain: target.retain,
-            shared_group: target.shared_group,
+            shared_group: target.group.map(|(group, _)| group),
             subscription_identifiers: SubscriptionIdentifiers::from_slice(
                 target.subscription_identifiers,
             ),
+            entry: 0,
+            location: 0,
         };
-        let limits = &self.config.session;
+        let config = std::sync::Arc::clone(&self.config);
+        let limits = &config.session;
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
         if session.connection.is_none() && !session.is_persistent() {
             return;
         }
-        let dropped = session.delivery_mut().outbox.push(queued, limits);
+        let recorded = session.is_recorded();
+        if recorded {
+            if !self.may_record(publication) {
+                return;
+            }
+            self.record_queued(target, &mut queued, publication, Progress::Waiting, now_ms);
+        }
+        let Some(session) = self.sessions.get_mut(target.session as usize) else {
+            return;
+        };
+        let (number, durability) = (session.number, session.durability);
+        let journal = &mut self.journal;
+        let dropped = session.delivery_mut().outbox.push(queued, limits, |dropped| {
+            record_done(journal, number, durability, dropped);
+        });
         self.counters
             .drop_messages(DropCause::OutboxFull, dropped as u64);
     }
@@ -337,6 +389,7 @@ impl Clients {
     pub(super) fn pump_outbox(&mut self, index: SessionIndex, now_ms: u64) {
         loop {
             let output_bytes_max = self.config.network.output_bytes_max as usize;
+            let committed = self.journal.committed();
             let Some((slot, session, connection)) = self.connected(index) else {
                 return;
             };
@@ -349,20 +402,25 @@ impl Clients {
             let in_flight_max = connection.terms.in_flight_max;
             let version = connection.version();
             let window_room = delivery.in_flight.outstanding_below(in_flight_max);
+            let mut held = false;
             if let Some((identifier, entry)) = delivery.in_flight.next_resend() {
-                if !window_room {
-                    return;
-                }
-                if entry.stage == Stage::ResendRelease {
-                    entry.stage = Stage::Released;
-                    let release = Acknowledgement::new(identifier, ReasonCode::Success);
-                    self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
+                held = entry.safe_at > committed;
+                if !held {
+                    if !window_room {
+                        return;
+                    }
+                    if entry.stage == Stage::ResendRelease {
+                        entry.stage = Stage::Released;
+                        let release = Acknowledgement::new(identifier, ReasonCode::Success);
+                        self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
+                        continue;
+                    }
+                    let dup = entry.stage == Stage::Resend;
+                    entry.stage = Stage::Published;
+                    let queued = entry.queued.clone();
+                    self.send_queued(slot, index, &queued, Some(identifier), dup, now_ms);
                     continue;
                 }
-                entry.stage = Stage::Published;
-                let queued = entry.queued.clone();
-                self.send_queued(slot, index, &queued, Some(identifier), true, now_ms);
-                continue;
             }
             let Some(front) = delivery.outbox.front() else {
                 return;
@@ -371,11 +429,21 @@ impl Clients {
             if acknowledged && !delivery.in_flight.is_open(in_flight_max) {
                 return;
             }
+            if held && front.entry == 0 {
+                return;
+            }
             let Some(queued) = delivery.outbox.pop() else {
                 return;
             };
             if queued.message.is_expired(now_ms) {
+                let (number, durability) = (session.number, session.durability);
+                record_done(&mut self.journal, number, durability, &queued);
                 self.counters.drop_messages(DropCause::Expired, 1);
+                continue;
+            }
+            let holds = held || queued.qos == QoS::ExactlyOnce;
+            if queued.entry != 0 && acknowledged && holds {
+                self.hold(index, queued);
                 continue;
             }
             self.send_queued(slot, index, &queued, None, false, now_ms);
@@ -412,11 +480,19 @@ impl Clients {
             if let Some(identifier) = identifier {
                 session.delivery_mut().in_flight.remove(identifier);
             }
+            let (number, durability) = (session.number, session.durability);
+            record_done(&mut self.journal, number, durability, queued);
             self.counters.drop_messages(DropCause::PacketTooLarge, 1);
             return;
         }
         if queued.qos != QoS::AtMostOnce && identifier.is_none() {
-            publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued.clone()));
+            let identifier = session.delivery_mut().in_flight.push(queued.clone());
+            publish.packet_identifier = Some(identifier);
+            let (number, durability) = (session.number, session.durability);
+            record_sent(&mut self.journal, number, durability, queued, identifier);
+        } else if queued.entry != 0 && queued.qos == QoS::AtMostOnce {
+            let (number, durability) = (session.number, session.durability);
+            record_done(&mut self.journal, number, durability, queued);
         }
         self.append(
             index,

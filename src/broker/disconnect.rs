@@ -170,11 +170,16 @@ impl Broker {
             delivery.in_flight.connection_lost();
         }
         session.shrink();
+        session.detached_at_ms = now.mono_ms;
+        self.record_detached(index);
+        let Some(session) = self.clients.session(index) else {
+            return;
+        };
         let (generation, epoch, expiry_s) =
             (session.generation, session.epoch, session.expiry_interval_s);
         let due = session.will.as_ref().map(|will| will.due(expiry_s));
         match due {
-            Some(WillDue::Now) => self.publish_will(index, now),
+            Some(WillDue::Now) => self.publish_will(index, None, now),
             Some(WillDue::After(delay_s)) => {
                 let at = now.mono_ms + u64::from(delay_s) * 1000;
                 self.wheel.set(

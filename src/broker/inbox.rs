@@ -3,7 +3,7 @@
 use crate::routing::ids::ShardId;
 
 use super::delivery::Publication;
-use super::envelope::{Batch, Envelope};
+use super::envelope::{Answer, Asked, Batch, Envelope};
 use super::{Broker, Now};
 
 impl Broker {
@@ -15,12 +15,13 @@ impl Broker {
                 self.take_envelope(batch.from, envelope, now);
                 continue;
             };
-            let Some((view, rest)) = inline.read(content) else {
+            let Some((view, asked, rest)) = inline.read(content) else {
                 break;
             };
             content = rest;
-            self.route_local(&mut Publication::new(view), None, now);
+            self.route_asked(batch.from, Publication::new(view), asked, now);
         }
+        self.flush_answers();
         self.mesh.recycle(batch.envelopes, batch.content);
     }
 
@@ -28,8 +29,9 @@ impl Broker {
         match envelope {
             // `take_batch` has its content.
             Envelope::Inline(_) => {}
-            Envelope::Publish(message) => {
-                self.route_local(&mut Publication::of(&message), None, now);
+            Envelope::Publish { message, asked } => {
+                let asked = asked.map_or_else(Asked::default, |asked| *asked);
+                self.route_asked(from, Publication::of(&message), asked, now);
             }
             Envelope::Shared(shared) => self.deliver_shared(*shared, now),
             Envelope::Changes { sequence, changes } => self.apply_changes(from, sequence, &changes),
@@ -37,7 +39,16 @@ impl Broker {
                 self.visibility.confirm(from, sequence);
                 self.release_subacks(now);
             }
-            Envelope::Retain(message) => self.set_retained(message, now),
+            Envelope::Retain { message, asked } => {
+                let outcome = self.set_retained(message, now);
+                self.answer_or_wait(from, asked, outcome, now);
+            }
+            Envelope::Answers(answers) => {
+                for answer in answers {
+                    self.take_answer(from, answer, now);
+                }
+            }
+            Envelope::CloseOrigin { origin, asked } => self.close_origin(from, origin, asked, now),
             Envelope::RetainedQuery {
                 delivery,
                 filter,
@@ -64,6 +75,37 @@ impl Broker {
                 self.mesh.stage(from, Envelope::Counters(counters));
             }
             Envelope::Counters(counters) => self.take_counters(&counters, now),
+        }
+    }
+
+    /// Routes a message of another shard, and answers if it asked.
+    #[inline]
+    fn route_asked(
+        &mut self,
+        from: ShardId,
+        mut publication: Publication<'_>,
+        asked: Asked,
+        now: Now,
+    ) {
+        publication.origin = asked.origin;
+        self.route_local(&mut publication, None, now);
+        if asked.number.is_some() {
+            self.answer_or_wait(from, asked.number, publication.outcome(), now);
+        }
+    }
+
+    /// Answers at once, or when what was recorded is safe.
+    pub(super) fn answer_or_wait(
+        &mut self,
+        shard: ShardId,
+        asked: Option<u64>,
+        outcome: u8,
+        now: Now,
+    ) {
+        match asked {
+            Some(number) if outcome == Answer::RECORDED => self.answer_at_commit(shard, number),
+            Some(number) => self.answer(shard, number, outcome, now),
+            None => {}
         }
     }
 }

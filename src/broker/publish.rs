@@ -2,6 +2,7 @@
 
 use crate::config::SharedStrategy;
 use crate::config::limits::Overlapping;
+use crate::journal::{Origin, Record};
 use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion, QoS};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
@@ -13,11 +14,14 @@ use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
 use crate::routing::topic_hash::{TopicHash, shard_of};
+use crate::session::inbound_qos2::Reception;
 use crate::session::outbox::SubscriptionIdentifiers;
 
 use super::delivery::{Publication, Target};
-use super::envelope::{Envelope, SharedEnvelope};
+use super::durable::Acknowledge;
+use super::envelope::{Answer, Asked, Envelope, SharedEnvelope};
 use super::receive::Violation;
+use super::record::content_of;
 use super::{Broker, Now};
 
 /// A subscription that matches, when several do.
@@ -30,6 +34,8 @@ pub(super) struct Publisher {
     pub(super) session: Option<SessionIndex>,
     /// For shared groups that keep to one member.
     pub(super) hash: u64,
+    /// The acknowledgement that waits until the message is safe.
+    pub(super) asked: Option<u64>,
 }
 
 impl Broker {
@@ -56,9 +62,20 @@ impl Broker {
                 self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)
             }
             (QoS::AtLeastOnce, Some(identifier)) => {
+                if self.waits_for_log(slot) {
+                    let waiting = Acknowledge::PubAck {
+                        to: self.addressee(slot),
+                        identifier,
+                        reason_code: ReasonCode::Success,
+                    };
+                    self.accept_and_wait(waiting, session, publish, topic, fault, now);
+                    return Ok(());
+                }
                 let reason_code = match fault {
                     Some(reason_code) => reason_code,
-                    None => accepted(self.accept(session, publish, topic, now)),
+                    None => {
+                        accepted(self.accept(session, publish, topic, Asked::default(), now))
+                    }
                 };
                 let ack = Acknowledgement::new(identifier, reason_code);
                 self.clients
@@ -67,7 +84,7 @@ impl Broker {
             }
             _ => {
                 if fault.is_none() {
-                    self.accept(session, publish, topic, now);
+                    self.accept(session, publish, topic, Asked::default(), now);
                 }
                 Ok(())
             }
@@ -95,29 +112,83 @@ impl Broker {
             .listener(connection.listener)
             .capabilities
             .receive_maximum;
+        let waits = self.waits_for_log(slot);
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
         };
+        let generation = session.generation;
         let inbound = &mut session.delivery_mut().inbound_qos2;
-        let reason_code = if inbound.contains(identifier) {
+        let known = inbound.find(identifier).map(|received| received.reception);
+        if known == Some(Reception::Waiting) {
+            self.readdress_pubrec(index, identifier, slot);
+            return Ok(());
+        }
+        let reason_code = if known == Some(Reception::Done) {
             ReasonCode::Success
         } else if let Some(reason_code) = fault {
             reason_code
         } else {
-            if version.is_v5() && inbound.len() >= usize::from(receive_maximum) {
+            let new = known.is_none();
+            if new && version.is_v5() && inbound.len() >= usize::from(receive_maximum) {
                 // [MQTT-3.3.4-7]
                 return Err(Violation::new(
                     ReasonCode::ReceiveMaximumExceeded,
                     "more QoS 2 than Receive Maximum",
                 ));
             }
-            inbound.insert(identifier);
-            accepted(self.accept(index, publish, topic, now))
+            let reception = match waits {
+                true => Reception::Waiting,
+                false => Reception::Done,
+            };
+            inbound.insert(identifier, reception);
+            if waits {
+                let waiting = Acknowledge::PubRec {
+                    to: self.addressee(slot),
+                    session: index,
+                    generation,
+                    identifier,
+                    reason_code: ReasonCode::Success,
+                };
+                self.accept_and_wait(waiting, index, publish, topic, None, now);
+                return Ok(());
+            }
+            accepted(self.accept(index, publish, topic, Asked::default(), now))
         };
         let ack = Acknowledgement::new(identifier, reason_code);
         self.clients
             .send(slot, |out| ack.encode(version, PacketType::PubRec, out));
         Ok(())
+    }
+
+    /// Routes a PUBLISH, or not because of its fault; the acknowledgement follows when all is safe that
+    /// must be.
+    fn accept_and_wait(
+        &mut self,
+        waiting: Acknowledge,
+        session: SessionIndex,
+        publish: &Publish<'_>,
+        topic: &str,
+        fault: Option<ReasonCode>,
+        now: Now,
+    ) {
+        let session_key = match publish.qos {
+            QoS::ExactlyOnce => self.session_key(session),
+            _ => None,
+        };
+        let origin = session_key.zip(publish.packet_identifier);
+        let number = self.begin_acknowledgement(waiting);
+        let asked = Asked {
+            number: Some(number),
+            origin: origin.map(|(session_key, identifier)| Origin {
+                session_key,
+                packet_identifier: identifier.get(),
+            }),
+        };
+        let reason_code = match fault {
+            Some(reason_code) => reason_code,
+            None => accepted(self.accept(session, publish, topic, asked, now)),
+        };
+        self.asked_all(number, Some(reason_code), now);
     }
 
     /// The Topic Name of a PUBLISH, by its Topic Alias if it has one (3.3.2.3.4).
@@ -211,6 +282,7 @@ impl Broker {
         session: SessionIndex,
         publish: &Publish<'_>,
         topic: &str,
+        asked: Asked,
         now: Now,
     ) -> bool {
         let mut scratch = std::mem::take(&mut self.properties);
@@ -234,8 +306,11 @@ impl Broker {
         let publisher = Publisher {
             session: Some(session),
             hash,
+            asked: asked.number,
         };
-        let anyone = self.route(&mut Publication::new(view), publisher, now);
+        let mut publication = Publication::new(view);
+        publication.origin = asked.origin;
+        let anyone = self.route(&mut publication, publisher, now);
         self.properties = scratch;
         anyone
     }
@@ -254,9 +329,15 @@ impl Broker {
         now: Now,
     ) -> bool {
         if publication.view.retain {
-            self.retain(publication, now);
+            self.retain(publication, publisher.asked, now);
         }
         let mut anyone = self.route_local(publication, publisher.session, now);
+        if let Some(number) = publisher.asked
+            && publication.outcome() != Answer::NOTHING
+        {
+            self.expect_answer(number);
+            self.answer_or_wait(self.id, publisher.asked, publication.outcome(), now);
+        }
         if !self.group_replica.is_empty() {
             anyone |= self.route_shared(publication, publisher, now);
         }
@@ -267,10 +348,17 @@ impl Broker {
                 publication.view.topic_hash,
                 &mut shards,
             );
+            let asked = Asked {
+                number: publisher.asked,
+                origin: publication.origin,
+            };
             for shard in shards.iter() {
                 let view = publication.view;
                 self.mesh
-                    .stage_publish(shard, &view, || publication.share());
+                    .stage_publish(shard, &view, &asked, || publication.share());
+                if let Some(number) = publisher.asked {
+                    self.expect_answer(number);
+                }
                 anyone = true;
             }
         }
@@ -285,6 +373,13 @@ impl Broker {
         publisher: Option<SessionIndex>,
         now: Now,
     ) -> bool {
+        if let Some(origin) = &publication.origin
+            && self.origins.contains(origin)
+        {
+            // It has come again since it was recorded here, before the broker was started.
+            publication.location = Some(0);
+            return true;
+        }
         self.found.clear();
         self.local.matching(
             publication.view.topic,
@@ -317,6 +412,9 @@ impl Broker {
         };
         if !self.clients.live_retained.is_empty() {
             self.note_live_retained();
+        }
+        if publication.location.is_some() {
+            self.origins.extend(publication.origin);
         }
         anyone
     }
@@ -364,7 +462,7 @@ impl Broker {
                     qos: QoS::from_bits(qos).unwrap_or(QoS::AtMostOnce),
                     retain: as_published && publication.view.retain,
                     subscription_identifiers: &ids,
-                    shared_group: None,
+                    group: None,
                 };
                 self.clients.deliver(&target, publication, now.mono_ms);
             }
@@ -402,12 +500,15 @@ impl Broker {
                 let Some((shard, name)) = picked else {
                     continue;
                 };
-                let tried = ShardBits::default();
+                if let Some(number) = publisher.asked {
+                    self.expect_answer(number);
+                }
                 let shared = SharedEnvelope {
                     message: publication.share(),
                     name,
                     affinity,
-                    tried,
+                    tried: ShardBits::default(),
+                    asked: publisher.asked.map(|number| (self.id, number)),
                 };
                 anyone = true;
                 if shard == self.id {
@@ -422,31 +523,57 @@ impl Broker {
     }
 
     /// Hands a message with RETAIN to the shard that owns its topic's retained message.
-    fn retain(&mut self, publication: &mut Publication<'_>, now: Now) {
+    fn retain(&mut self, publication: &mut Publication<'_>, asked: Option<u64>, now: Now) {
         let owner = shard_of(publication.view.topic_hash, self.shard_count);
         let message = publication.share();
+        if let Some(number) = asked {
+            self.expect_answer(number);
+        }
         if owner == self.id {
-            self.set_retained(message, now);
+            let outcome = self.set_retained(message, now);
+            self.answer_or_wait(owner, asked, outcome, now);
         } else {
-            self.mesh.stage(owner, Envelope::Retain(message));
+            self.mesh.stage(owner, Envelope::Retain { message, asked });
         }
     }
 
     /// Sets or clears a retained message that this shard owns. An empty payload clears and is not kept
-    /// [MQTT-3.3.1-6] [MQTT-3.3.1-7].
-    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) {
+    /// [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Gives what to tell the shard that asked.
+    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> u8 {
+        let records = self.clients.journal.is_on();
         if message.view().payload.is_empty() || message.is_expired(now.mono_ms) {
-            self.retained.clear(message.topic());
-            return;
+            if !self.retained.clear(message.topic()) || !records {
+                return Answer::NOTHING;
+            }
+            self.record(&Record::RetainedGone {
+                topic: message.topic(),
+            });
+            return Answer::RECORDED;
+        }
+        if records && self.clients.journal.is_full() {
+            return Answer::REFUSED;
         }
         if message.can_expire() {
             self.arm_sweep(now);
         }
+        let kept = records.then(|| ApplicationMessage::clone(&message));
         if !self.retained.set(message, &self.config.retained) {
             self.clients
                 .counters
                 .drop_messages(DropCause::RetainedLimit, 1);
+            return Answer::NOTHING;
         }
+        let Some(message) = kept else {
+            return Answer::NOTHING;
+        };
+        let content = content_of(&message.view(), now.mono_ms);
+        let record = Record::Retained { content };
+        let location = self
+            .clients
+            .journal
+            .append(&record, self.durability_max);
+        self.retained.set_location(message.topic(), location);
+        Answer::RECORDED
     }
 
     /// Tells the deliveries of retained messages which topics have a newer live message.
@@ -502,6 +629,6 @@ fn target<'a>(
         qos: QoS::from_bits(subscriber.qos_bits()).unwrap_or(QoS::AtMostOnce),
         retain: retain && subscriber.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         subscription_identifiers,
-        shared_group: None,
+        group: None,
     }
 }

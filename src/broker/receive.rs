@@ -118,7 +118,7 @@ impl Broker {
             return true;
         }
         match PacketType::from_bits(first_byte >> 4) {
-            Some(PacketType::Publish) => self.mesh.is_congested(),
+            Some(PacketType::Publish) => self.mesh.is_congested() || self.log_is_behind(),
             Some(PacketType::Subscribe | PacketType::Unsubscribe) => {
                 self.mesh.is_congested() || self.visibility.pending() >= PENDING_SUBACKS_MAX
             }
@@ -135,6 +135,7 @@ impl Broker {
         connection.output.bytes() <= self.config.network.output_bytes_max as usize
             && connection.pending_subacks == 0
             && !self.mesh.is_congested()
+            && !self.log_is_behind()
             && self.visibility.pending() < PENDING_SUBACKS_MAX
     }
 
@@ -162,7 +163,7 @@ impl Broker {
             Packet::Publish(publish) => self.publish(slot, session, &publish, now),
             Packet::PubAck(ack) => self.puback(session, &ack, now),
             Packet::PubRec(ack) => self.pubrec(slot, session, &ack, now),
-            Packet::PubRel(ack) => self.pubrel(slot, session, &ack),
+            Packet::PubRel(ack) => self.pubrel(slot, session, &ack, now),
             Packet::PubComp(ack) => self.pubcomp(session, &ack, now),
             Packet::PingReq => {
                 self.clients
@@ -170,7 +171,7 @@ impl Broker {
                 Ok(())
             }
             Packet::Subscribe(subscribe) => self.subscribe(slot, session, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, session, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, session, &unsubscribe, now),
             Packet::Disconnect(disconnect) => self.disconnect(slot, session, &disconnect, now),
             Packet::Auth(_) => Err(Violation::new(
                 ReasonCode::BadAuthenticationMethod,

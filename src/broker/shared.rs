@@ -17,7 +17,8 @@ use crate::session::Delivery;
 use crate::session::outbox::Queued;
 
 use super::delivery::{Publication, Target};
-use super::envelope::{Change, Envelope, SharedEnvelope};
+use super::durable::Acknowledge;
+use super::envelope::{Answer, Change, Envelope, SharedEnvelope};
 use super::{Broker, Now};
 
 impl Broker {
@@ -46,7 +47,7 @@ impl Broker {
             .group_replica
             .pick_other(&shared.name, &shared.tried, false)
         {
-            self.forward(other, shared);
+            self.forward(other, shared, now);
             return;
         }
         if let Some((group, member, _)) = picked
@@ -65,11 +66,14 @@ impl Broker {
                     && shared.tried.iter().count() <= usize::from(self.shard_count) =>
             {
                 shared.tried.insert(other);
-                self.forward(other, shared);
+                self.forward(other, shared, now);
             }
             _ => match picked {
                 Some((group, member, _)) => self.deliver_to_member(group, &member, &shared, now),
-                None => self.clients.counters.drop_messages(DropCause::NoMember, 1),
+                None => {
+                    self.clients.counters.drop_messages(DropCause::NoMember, 1);
+                    self.answer_shared(shared.asked, Answer::NOTHING, now);
+                }
             },
         }
     }
@@ -80,8 +84,10 @@ impl Broker {
             .is_none()
     }
 
-    fn forward(&mut self, other: ShardId, shared: SharedEnvelope) {
-        if other != self.id {
+    fn forward(&mut self, other: ShardId, shared: SharedEnvelope, now: Now) {
+        if other == self.id {
+            self.answer_shared(shared.asked, Answer::NOTHING, now);
+        } else {
             self.mesh.stage(other, Envelope::Shared(Box::new(shared)));
         }
     }
@@ -100,10 +106,19 @@ impl Broker {
             qos: QoS::from_bits(member.qos_bits()).unwrap_or(QoS::AtMostOnce),
             retain,
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
-            shared_group: Some(group),
+            group: Some((group, &shared.name)),
         };
+        let mut publication = Publication::of(&shared.message);
         self.clients
-            .deliver(&target, &mut Publication::of(&shared.message), now.mono_ms);
+            .deliver(&target, &mut publication, now.mono_ms);
+        let outcome = publication.outcome();
+        self.answer_shared(shared.asked, outcome, now);
+    }
+
+    fn answer_shared(&mut self, asked: Option<(ShardId, u64)>, outcome: u8, now: Now) {
+        if let Some((shard, number)) = asked {
+            self.answer_or_wait(shard, Some(number), outcome, now);
+        }
     }
 
     /// What this shard has to say about a group, which its own replica learns at once.
@@ -154,6 +169,7 @@ impl Broker {
         let Some(groups) = session.shared.clone() else {
             return;
         };
+        let number = session.number;
         for group in groups.iter() {
             let Some(name) = self.group_members.name(*group).cloned() else {
                 continue;
@@ -173,7 +189,7 @@ impl Broker {
                 return;
             };
             let returned = take_shared(delivery, *group);
-            self.redistribute(&name, returned, now);
+            self.redistribute(&name, returned, number, None, now);
         }
         if let Some(session) = self.clients.session_mut(index) {
             session.shrink();
@@ -185,25 +201,44 @@ impl Broker {
         &mut self,
         delivery: &mut Delivery,
         groups: &[(u32, Arc<GroupName>)],
+        ended: Option<u64>,
         now: Now,
     ) {
         for (group, name) in groups {
             let returned = take_shared(delivery, *group);
-            self.redistribute(name, returned, now);
+            self.redistribute(name, returned, 0, ended, now);
         }
     }
 
-    fn redistribute(&mut self, name: &Arc<GroupName>, messages: Vec<Queued>, now: Now) {
+    /// Gives messages to other members. The log forgets that `session` had them when they are safe with
+    /// those; for a session that ends, its end waits: the acknowledgement `ended`.
+    fn redistribute(
+        &mut self,
+        name: &Arc<GroupName>,
+        messages: Vec<Queued>,
+        session: u64,
+        ended: Option<u64>,
+        now: Now,
+    ) {
         for queued in messages {
-            let affinity = queued.message.topic_hash().0;
-            let tried = ShardBits::default();
+            let entry = queued.entry;
+            let own = (session != 0 && entry != 0)
+                .then(|| self.begin_acknowledgement(Acknowledge::Done { session, entry }));
+            let asked = own.or(ended);
+            if let Some(number) = asked {
+                self.expect_answer(number);
+            }
             let shared = SharedEnvelope {
+                affinity: queued.message.topic_hash().0,
                 message: queued.message,
                 name: Arc::clone(name),
-                affinity,
-                tried,
+                tried: ShardBits::default(),
+                asked: asked.map(|number| (self.id, number)),
             };
             self.deliver_shared(shared, now);
+            if let Some(number) = own {
+                self.asked_all(number, None, now);
+            }
         }
     }
 }

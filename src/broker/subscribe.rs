@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::config::limits::Capabilities;
+use crate::journal::Record;
 use crate::mqtt::data_types::{ProtocolVersion, QoS};
 use crate::mqtt::packet::suback::{SubAck, UnsubAck};
 use crate::mqtt::packet::subscribe::{RetainHandling, Subscribe, SubscriptionOptions};
@@ -16,6 +17,7 @@ use crate::routing::interest_index::{Interest, InterestChange};
 use crate::routing::local_index::{FilterId, Subscriber};
 use crate::routing::shared_subscription::GroupName;
 
+use super::durable::Acknowledge;
 use super::envelope::{Change, Envelope};
 use super::receive::Violation;
 use super::visibility::{PendingSuback, WantsRetained};
@@ -23,8 +25,8 @@ use super::{Broker, Now};
 
 /// What one SUBSCRIBE changes.
 #[derive(Default)]
-struct Changes {
-    changes: Vec<Change>,
+pub(super) struct Changes {
+    pub(super) changes: Vec<Change>,
     retained: SmallVec<[WantsRetained; 1]>,
     system_topics: bool,
 }
@@ -73,6 +75,18 @@ impl Broker {
                 }
             };
             let subscriber = Subscriber::new(session, options, identifier.unwrap_or(0));
+            if self.records(session) {
+                if self.clients.journal.is_full() {
+                    reason_codes.push(ReasonCode::QuotaExceeded);
+                    continue;
+                }
+                self.record_of(session, |session| Record::Subscribed {
+                    session,
+                    filter: text,
+                    options: options.to_byte(),
+                    identifier: identifier.unwrap_or(0),
+                });
+            }
             self.add_subscription(&filter, subscriber, options, &mut all);
             reason_codes.push(match options.qos {
                 QoS::AtMostOnce => ReasonCode::Success,
@@ -89,6 +103,10 @@ impl Broker {
         }
         self.visibility.wait(PendingSuback {
             sequence: self.visibility.issued(),
+            safe_at: match self.records(session) {
+                true => self.clients.journal.position(),
+                false => 0,
+            },
             slot,
             serial,
             packet_identifier: subscribe.packet_identifier,
@@ -177,6 +195,28 @@ impl Broker {
         options: SubscriptionOptions,
         all: &mut Changes,
     ) {
+        let replaced = self.add_index_entry(filter, subscriber, all);
+        if filter.share_name.is_some() {
+            return;
+        }
+        let wanted = match options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => !replaced, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,
+        };
+        if wanted {
+            all.retained
+                .push(self.prepare_retained(filter.filter, subscriber));
+        }
+    }
+
+    /// Adds a subscription to the indexes of this shard; tells whether it replaced one.
+    pub(super) fn add_index_entry(
+        &mut self,
+        filter: &TopicFilter<'_>,
+        subscriber: Subscriber,
+        all: &mut Changes,
+    ) -> bool {
         all.system_topics |= filter.filter.starts_with("$SYS");
         if let Some(share_name) = filter.share_name {
             let name = GroupName {
@@ -193,7 +233,7 @@ impl Broker {
                     all.changes.push(Change::Group(self.group_change(&name)));
                 }
             }
-            return;
+            return !is_new;
         }
         let outcome = self.local.subscribe(filter.filter, subscriber);
         if !outcome.replaced {
@@ -208,14 +248,20 @@ impl Broker {
                 add: true,
             }));
         }
-        let wanted = match options.retain_handling {
-            RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => !outcome.replaced, // [MQTT-3.3.1-10]
-            RetainHandling::DoNotSend => false,
-        };
-        if wanted {
-            all.retained
-                .push(self.prepare_retained(filter.filter, subscriber));
+        outcome.replaced
+    }
+
+    /// Whether the log has a session.
+    fn records(&self, session: SessionIndex) -> bool {
+        self.clients
+            .session(session)
+            .is_some_and(crate::session::Session::is_recorded)
+    }
+
+    fn record_of<'a>(&mut self, session: SessionIndex, record: impl FnOnce(u64) -> Record<'a>) {
+        if let Some(session) = self.clients.sessions.get(session as usize) {
+            let (number, durability) = (session.number, session.durability);
+            self.clients.journal.append(&record(number), durability);
         }
     }
 
@@ -254,7 +300,8 @@ impl Broker {
     /// Sends the SUBACKs whose subscriptions every shard knows, and what is retained for them: it is asked
     /// for only now, so that nothing falls between retained and live.
     pub(super) fn release_subacks(&mut self, now: Now) {
-        while let Some(suback) = self.visibility.next_visible() {
+        let committed = self.clients.journal.committed();
+        while let Some(suback) = self.visibility.next_visible(committed) {
             let connected = self.clients.session_of(suback.slot).is_some();
             let connection = self.clients.connection_mut(suback.slot);
             let connection = connection.filter(|connection| connection.serial == suback.serial);
@@ -288,6 +335,7 @@ impl Broker {
         slot: u32,
         session: SessionIndex,
         unsubscribe: &Unsubscribe<'_>,
+        now: Now,
     ) -> Result<(), Violation> {
         let Some(connection) = self.clients.connection(slot) else {
             return Ok(());
@@ -303,7 +351,15 @@ impl Broker {
                 }
                 Err(_) => ReasonCode::TopicFilterInvalid,
                 Ok(filter) => match self.remove_one(session, &filter, &mut changes) {
-                    true => ReasonCode::Success,
+                    true => {
+                        if self.records(session) {
+                            self.record_of(session, |session| Record::Unsubscribed {
+                                session,
+                                filter: text,
+                            });
+                        }
+                        ReasonCode::Success
+                    }
                     false => ReasonCode::NoSubscriptionExisted,
                 },
             };
@@ -315,6 +371,14 @@ impl Broker {
             reason_codes,
             properties: Properties::default(),
         };
+        if self.records(session) {
+            let to = self.addressee(slot);
+            let packet = Box::new(packet);
+            let number = self.begin_acknowledgement(Acknowledge::UnsubAck { to, packet });
+            self.expect_commit(number);
+            self.asked_all(number, None, now);
+            return Ok(());
+        }
         self.clients.send(slot, |out| packet.encode(version, out));
         Ok(())
     }

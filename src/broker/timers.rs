@@ -66,7 +66,7 @@ impl Broker {
                 epoch,
             } => {
                 if self.is_current(session, generation, epoch) {
-                    self.publish_will(session, now);
+                    self.publish_will(session, None, now);
                 }
             }
             Timer::SessionExpiry {

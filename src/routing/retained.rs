@@ -16,8 +16,16 @@ use super::application_message::ApplicationMessage;
 /// Retained messages by Topic Name.
 #[derive(Debug, Default)]
 pub struct RetainedStore {
-    messages: BTreeMap<Box<str>, ApplicationMessage>,
+    messages: BTreeMap<Box<str>, Retained>,
     bytes: u64,
+}
+
+/// A retained message.
+#[derive(Debug)]
+struct Retained {
+    message: ApplicationMessage,
+    /// Where the log has it; 0 if it is not recorded.
+    location: u64,
 }
 
 /// Where the next slice of a selection begins.
@@ -66,21 +74,47 @@ impl RetainedStore {
     pub fn set(&mut self, message: ApplicationMessage, limits: &RetainedLimits) -> bool {
         let bytes = message.bytes() as u64;
         let former = self.messages.get(message.topic());
-        let former_bytes = former.map_or(0, |former| former.bytes() as u64);
+        let former_bytes = former.map_or(0, |former| former.message.bytes() as u64);
         let too_many = former.is_none() && self.messages.len() >= limits.messages_max as usize;
         if too_many || self.bytes - former_bytes + bytes > limits.bytes_max {
             return false;
         }
         self.bytes = self.bytes - former_bytes + bytes;
-        self.messages.insert(message.topic().into(), message);
+        let topic = message.topic().into();
+        let retained = Retained {
+            message,
+            location: 0,
+        };
+        self.messages.insert(topic, retained);
         true
+    }
+
+    /// Notes where the log has the message of a topic.
+    pub fn set_location(&mut self, topic: &str, location: u64) {
+        if let Some(retained) = self.messages.get_mut(topic) {
+            retained.location = location;
+        }
+    }
+
+    /// The next messages behind the topic `cursor`, with where the log has them; where to go on is the topic
+    /// of the last one.
+    pub fn after(
+        &mut self,
+        cursor: &str,
+    ) -> impl Iterator<Item = (&ApplicationMessage, &mut u64)> {
+        let first = match cursor.is_empty() {
+            true => Bound::Unbounded,
+            false => Bound::Excluded(cursor),
+        };
+        let range = self.messages.range_mut::<str, _>((first, Bound::Unbounded));
+        range.map(|(_, retained)| (&retained.message, &mut retained.location))
     }
 
     /// Clears the retained message of a topic [MQTT-3.3.1-6]; tells whether there was one.
     pub fn clear(&mut self, topic: &str) -> bool {
         match self.messages.remove(topic) {
-            Some(message) => {
-                self.bytes -= message.bytes() as u64;
+            Some(retained) => {
+                self.bytes -= retained.message.bytes() as u64;
                 true
             }
             None => false,
@@ -103,8 +137,10 @@ impl RetainedStore {
             let found = self
                 .messages
                 .get(filter)
-                .filter(|message| !message.is_expired(now_ms));
-            slice.messages.extend(found.cloned());
+                .filter(|found| !found.message.is_expired(now_ms));
+            slice
+                .messages
+                .extend(found.map(|found| ApplicationMessage::clone(&found.message)));
             return slice;
         }
         let mut bytes = 0;
@@ -121,7 +157,7 @@ impl RetainedStore {
                 true => Bound::Excluded(&*at.from),
                 false => Bound::Included(&*at.from),
             };
-            let Some((topic, message)) = self
+            let Some((topic, Retained { message, .. })) = self
                 .messages
                 .range::<str, _>((from, Bound::Unbounded))
                 .next()
@@ -174,7 +210,7 @@ impl RetainedStore {
             .range::<str, _>((Bound::Excluded(cursor), Bound::Unbounded));
         let seen: Vec<_> = range
             .take(visits)
-            .map(|(topic, message)| (topic.clone(), message.is_expired(now_ms)))
+            .map(|(topic, retained)| (topic.clone(), retained.message.is_expired(now_ms)))
             .collect();
         let last = (seen.len() == visits)
             .then(|| seen.last().map(|(topic, _)| topic.clone()))

@@ -4,18 +4,21 @@
 //! to one CPU; this thread only waits for signals.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::config::Config;
-use crate::config::limits::SHARDS_MAX;
+use crate::config::limits::{Durability, SHARDS_MAX};
+use crate::journal::replay::Clock;
 use crate::net::listener::{self, BoundListener, ListenError};
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 use crate::shard::mesh::{self, Message, Peer};
-use crate::shard::{ListenerGate, ListenerSocket, Setup, Shard};
+use crate::shard::{ListenerGate, ListenerSocket, Setup, Shard, ShardError};
+use crate::storage::{ShardStart, Store, StoreError};
 
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
@@ -38,12 +41,23 @@ pub enum LaunchError {
         /// What the kernel said.
         cause: String,
     },
+    /// The store cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The log of a shard has failed.
+    #[error("shard {shard}: {cause}")]
+    Log {
+        /// Which.
+        shard: u16,
+        /// What failed.
+        cause: String,
+    },
     /// Descriptors for the doorbells.
     #[error("cannot connect the shards: {0}; raise LimitNOFILE (ulimit -n)")]
     Mesh(std::io::Error),
 }
 
-type Executor = ExecutorJoinHandle<Result<(), String>>;
+type Executor = ExecutorJoinHandle<Result<(), ShardError>>;
 
 /// A broker that accepts connections.
 pub struct Running {
@@ -51,6 +65,8 @@ pub struct Running {
     peers: Vec<Peer>,
     /// The listeners with their actual addresses, in the order of the configuration.
     pub listeners: Vec<BoundListener>,
+    /// The store, locked as long as the broker runs.
+    pub store: Option<Store>,
 }
 
 /// Starts the broker: one shard for each of `cpus`, which may name a CPU more than once.
@@ -78,8 +94,8 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
         .iter()
         .map(|listener| ListenerGate::new(listener.limits.connections_max))
         .collect();
-    let hasher = TopicHasher::new(random_key());
     let started = (Instant::now(), unix_s());
+    let (mut store, hasher, mut starts) = open_store(config, shard_count, started.1)?;
     let (ready, all_ready) = crossbeam_channel::bounded(usize::from(SHARDS_MAX));
     let mut executors = Vec::new();
     for ((id, cpu), inbox) in (0..shard_count).zip(cpus).zip(inboxes) {
@@ -100,6 +116,7 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
             inbox,
             peers: peers.clone(),
             started,
+            store: starts.as_mut().and_then(|starts| starts.next()),
         };
         executors.push(spawn(setup, *cpu, ready.clone())?);
     }
@@ -108,17 +125,52 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
         executors,
         peers,
         listeners,
+        store: None,
     };
     for _ in 0..shard_count {
-        if let Ok((shard, Err(cause))) = all_ready.recv() {
+        if let Ok((shard, Err(error))) = all_ready.recv() {
             running.drainer().drain();
-            return Err(LaunchError::Shard { shard, cause });
+            return Err(of_shard(shard, &error));
         }
     }
-    Ok(running)
+    if let Some(store) = &mut store
+        && let Err(error) = store.complete()
+    {
+        running.drainer().drain();
+        return Err(error.into());
+    }
+    running.drainer().send(|| Message::Open);
+    Ok(Running { store, ..running })
 }
 
-type Ready = crossbeam_channel::Sender<(u16, Result<(), String>)>;
+type Ready = crossbeam_channel::Sender<(u16, Result<(), ShardError>)>;
+
+type Starts = Option<std::vec::IntoIter<ShardStart>>;
+
+/// The store, if there is to be one, with the key of its hashes.
+fn open_store(
+    config: &Config,
+    shard_count: u16,
+    unix_s: u64,
+) -> Result<(Option<Store>, TopicHasher, Starts), LaunchError> {
+    let key = random_key();
+    let data_dir = config.data_dir.as_ref();
+    let Some(data_dir) = data_dir.filter(|_| config.durability_max() > Durability::Memory) else {
+        return Ok((None, TopicHasher::new(key), None));
+    };
+    let clock = Clock { mono_ms: 0, unix_s };
+    let opened = Store::open(Path::new(data_dir), config, shard_count, key, clock)?;
+    let (store, hasher, starts) = opened;
+    Ok((Some(store), hasher, Some(starts.into_iter())))
+}
+
+fn of_shard(shard: u16, error: &ShardError) -> LaunchError {
+    let cause = error.to_string();
+    match error {
+        ShardError::Log(_) => LaunchError::Log { shard, cause },
+        _ => LaunchError::Shard { shard, cause },
+    }
+}
 
 fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError> {
     let shard = setup.id.0;
@@ -126,25 +178,35 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
         shard,
         cause: error.to_string(),
     };
+    let all = Drainer {
+        peers: setup.peers.clone(),
+    };
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name(&format!("shard-{shard}"))
         .io_memory(GLOMMIO_MEMORY_BYTES)
         .preempt_timer(PREEMPT)
         .spawn(move || async move {
-            let mut running = match Shard::new(setup) {
+            let prepared = async {
+                let mut running = Shard::new(setup).await?;
+                running.prepare().await?;
+                Ok(running)
+            };
+            // The receiver waits for every shard.
+            let mut running = match prepared.await {
                 Ok(running) => running,
                 Err(error) => {
-                    let cause = error.to_string();
-                    // The receiver waits for every shard.
-                    let _ = ready.send((shard, Err(cause.clone())));
-                    return Err(cause);
+                    let _ = ready.send((shard, Err(error)));
+                    return Ok(());
                 }
             };
             let _ = ready.send((shard, Ok(())));
             drop(ready);
-            running
-                .run()
-                .map_err(|error| format!("the ring failed: {error}"))
+            let ended = running.run().await;
+            if ended.is_err() {
+                // Nobody can rely on a broker without one of its shards: the others tell their clients.
+                all.drain();
+            }
+            ended
         })
         .map_err(|error| failed(&error))
 }
@@ -157,8 +219,12 @@ pub struct Drainer {
 impl Drainer {
     /// Asks every shard to stop accepting, to tell its clients, and to end.
     pub fn drain(&self) {
+        self.send(|| Message::Drain);
+    }
+
+    fn send(&self, message: impl Fn() -> Message) {
         for peer in &self.peers {
-            let mut message = Message::Drain;
+            let mut message = message();
             // A full inbox is emptied within a turn.
             for _ in 0..1000 {
                 match peer.send(message) {
@@ -186,14 +252,16 @@ impl Running {
     pub fn join(self) -> Result<(), LaunchError> {
         let mut result = Ok(());
         for (shard, executor) in (0u16..).zip(self.executors) {
-            let ended = match executor.join() {
-                Ok(ended) => ended,
-                Err(error) => Err(error.to_string()),
+            let error = match executor.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => of_shard(shard, &error),
+                Err(error) => LaunchError::Shard {
+                    shard,
+                    cause: error.to_string(),
+                },
             };
-            if let Err(cause) = ended
-                && result.is_ok()
-            {
-                result = Err(LaunchError::Shard { shard, cause });
+            if result.is_ok() {
+                result = Err(error);
             }
         }
         result

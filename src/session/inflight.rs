@@ -20,6 +20,8 @@ const IDENTIFIERS: u16 = PACKET_IDENTIFIERS_MAX;
 /// How far the delivery of one message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// To be sent for the first time, when its record is safe.
+    Fresh,
     /// To be sent again: the connection on which it was sent is gone.
     Resend,
     /// PUBLISH is sent; PUBACK or PUBREC is awaited.
@@ -37,6 +39,18 @@ pub struct InFlight {
     pub queued: Queued,
     /// How far it has come.
     pub stage: Stage,
+    /// What is sent for it waits until the log is safe up to here.
+    pub safe_at: u64,
+}
+
+impl InFlight {
+    /// Whether something is to be sent for it.
+    fn is_waiting(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Fresh | Stage::Resend | Stage::ResendRelease
+        )
+    }
 }
 
 /// The window of one session.
@@ -47,6 +61,8 @@ pub struct InFlightWindow {
     /// The Packet Identifier of the first slot, less one.
     first: u16,
     live: u16,
+    /// No slot before this one waits to be sent.
+    waiting_from: usize,
 }
 
 impl InFlightWindow {
@@ -90,13 +106,53 @@ impl InFlightWindow {
             self.slots.len() < usize::from(IDENTIFIERS),
             "window over its span"
         );
-        let identifier = self.identifier(self.slots.len());
-        self.slots.push_back(Some(InFlight {
+        if self.waiting_from == self.slots.len() {
+            self.waiting_from += 1;
+        }
+        self.append(InFlight {
             queued,
             stage: Stage::Published,
-        }));
+            safe_at: 0,
+        })
+    }
+
+    fn append(&mut self, entry: InFlight) -> PacketIdentifier {
+        let identifier = self.identifier(self.slots.len());
+        self.slots.push_back(Some(entry));
         self.live += 1;
         identifier
+    }
+
+    /// The Packet Identifier that the next message gets.
+    pub fn next_identifier(&self) -> PacketIdentifier {
+        self.identifier(self.slots.len())
+    }
+
+    /// Takes a message into the window that is sent later, when the log is safe up to `safe_at`.
+    pub fn push_fresh(&mut self, queued: Queued, safe_at: u64) -> PacketIdentifier {
+        self.append(InFlight {
+            queued,
+            stage: Stage::Fresh,
+            safe_at,
+        })
+    }
+
+    /// Takes back a message that had `identifier` before the broker started; they come in the order of their
+    /// sending.
+    pub fn restore(&mut self, identifier: PacketIdentifier, queued: Queued, stage: Stage) {
+        if self.slots.is_empty() {
+            self.first = identifier.get() - 1;
+            self.waiting_from = 0;
+        }
+        while self.next_identifier() != identifier && self.slots.len() < usize::from(IDENTIFIERS) - 1
+        {
+            self.slots.push_back(None);
+        }
+        self.append(InFlight {
+            queued,
+            stage,
+            safe_at: 0,
+        });
     }
 
     /// The entry of `identifier`, if it is in flight.
@@ -113,11 +169,13 @@ impl InFlightWindow {
         self.live -= 1;
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
+            self.waiting_from = self.waiting_from.saturating_sub(1);
             self.first = (self.first + 1) % IDENTIFIERS;
         }
         while let Some(None) = self.slots.back() {
             self.slots.pop_back();
         }
+        self.waiting_from = self.waiting_from.min(self.slots.len());
         if self.slots.is_empty() && self.slots.capacity() > 64 {
             // A session that is idle again owns no large table.
             self.slots = VecDeque::new();
@@ -127,8 +185,10 @@ impl InFlightWindow {
 
     /// Marks everything as to be sent again, in order, on the next connection [MQTT-4.4.0-1].
     pub fn connection_lost(&mut self) {
+        self.waiting_from = 0;
         for entry in self.slots.iter_mut().flatten() {
             entry.stage = match entry.stage {
+                Stage::Fresh => Stage::Fresh,
                 Stage::Resend | Stage::Published => Stage::Resend,
                 Stage::ResendRelease | Stage::Released => Stage::ResendRelease,
             };
@@ -138,34 +198,43 @@ impl InFlightWindow {
     /// The first entry that is to be sent again: they go out in the order of their first sending
     /// [MQTT-4.6.0-1].
     pub fn next_resend(&mut self) -> Option<(PacketIdentifier, &mut InFlight)> {
-        let waiting =
-            |entry: &InFlight| matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
-        let position = self
-            .slots
-            .iter()
-            .position(|slot| slot.as_ref().is_some_and(waiting))?;
-        let identifier = self.identifier(position);
-        Some((identifier, self.slots.get_mut(position)?.as_mut()?))
+        while let Some(slot) = self.slots.get(self.waiting_from) {
+            if slot.as_ref().is_some_and(InFlight::is_waiting) {
+                let identifier = self.identifier(self.waiting_from);
+                let entry = self.slots.get_mut(self.waiting_from)?.as_mut()?;
+                return Some((identifier, entry));
+            }
+            self.waiting_from += 1;
+        }
+        None
     }
 
     /// Whether something is to be sent again.
     pub fn needs_resend(&self) -> bool {
-        let waiting =
-            |entry: &InFlight| matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
         // They stand behind each other from the first that is not sent again to the last of the former
         // connection, so the last old one tells; new ones only follow when none waits.
         self.slots
             .back()
             .and_then(Option::as_ref)
-            .is_some_and(waiting)
+            .is_some_and(InFlight::is_waiting)
     }
 
     /// How many entries count against the client's Receive Maximum on this connection: those not waiting
     /// to be sent again.
     pub fn outstanding(&self) -> usize {
-        let waiting =
-            |entry: &&InFlight| !matches!(entry.stage, Stage::Resend | Stage::ResendRelease);
-        self.slots.iter().flatten().filter(waiting).count()
+        let sent = |entry: &&InFlight| !entry.is_waiting();
+        self.slots.iter().flatten().filter(sent).count()
+    }
+
+    /// The entries with their Packet Identifiers, in the order of their sending.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (PacketIdentifier, &mut InFlight)> {
+        let first = usize::from(self.first);
+        let slots = self.slots.iter_mut().enumerate();
+        slots.filter_map(move |(position, slot)| {
+            let zero_based = (first + position) % usize::from(IDENTIFIERS);
+            let value = u16::try_from(zero_based).unwrap_or(0);
+            Some((PacketIdentifier::MIN.saturating_add(value), slot.as_mut()?))
+        })
     }
 
     /// Whether fewer than `receive_maximum` count against it.
@@ -246,6 +315,30 @@ mod tests {
                 (ids[3], Stage::Resend)
             ]
         );
+    }
+
+    #[test]
+    fn what_is_fresh_waits_behind_what_is_sent_and_comes_back_with_its_identifier() {
+        let mut window = InFlightWindow::default();
+        let sent = window.push(queued("t"));
+        let fresh = window.push_fresh(queued("t"), 7);
+        assert!(window.needs_resend());
+        window.remove(sent);
+        let (id, entry) = window.next_resend().unwrap();
+        assert_eq!((id, entry.stage, entry.safe_at), (fresh, Stage::Fresh, 7));
+        entry.stage = Stage::Published;
+        assert!(window.next_resend().is_none());
+        assert_eq!(window.outstanding(), 1);
+        let mut restored = InFlightWindow::default();
+        for (value, stage) in [(65_534, Stage::ResendRelease), (2, Stage::Resend)] {
+            let identifier = PacketIdentifier::new(value).unwrap();
+            restored.restore(identifier, queued("t"), stage);
+        }
+        assert_eq!((restored.len(), restored.slots.len()), (2, 4));
+        let ids: Vec<_> = restored.iter_mut().map(|(id, _)| id.get()).collect();
+        assert_eq!(ids, [65_534, 2]);
+        assert_eq!(restored.next_identifier().get(), 3);
+        assert_eq!(restored.next_resend().unwrap().0.get(), 65_534);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod will;
 
 use smallvec::SmallVec;
 
+use crate::config::limits::Durability;
 use crate::routing::local_index::FilterId;
 
 use inbound_qos2::InboundQos2;
@@ -69,6 +70,14 @@ pub struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// The Will Message.
     pub will: Option<Box<Will>>,
+    /// Its number in the log; 0 if it is not recorded.
+    pub number: u64,
+    /// Where the log has it.
+    pub location: u64,
+    /// When its last connection ended, monotonic milliseconds.
+    pub detached_at_ms: u64,
+    /// What acknowledgements that concern it promise.
+    pub durability: Durability,
 }
 
 impl Session {
@@ -84,6 +93,10 @@ impl Session {
             shared: None,
             delivery: None,
             will: None,
+            number: 0,
+            location: 0,
+            detached_at_ms: 0,
+            durability: Durability::Memory,
         }
     }
 
@@ -101,6 +114,12 @@ impl Session {
     /// Whether it outlives its connection.
     pub fn is_persistent(&self) -> bool {
         self.expiry_interval_s > 0
+    }
+
+    /// Whether the log has it.
+    #[inline]
+    pub fn is_recorded(&self) -> bool {
+        self.number != 0
     }
 
     /// Frees what is empty.

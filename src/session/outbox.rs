@@ -28,6 +28,10 @@ pub struct Queued {
     pub shared_group: Option<u32>,
     /// [MQTT-3.3.4-3]
     pub subscription_identifiers: SubscriptionIdentifiers,
+    /// Its name in the log, where it was first recorded; 0 if it is not.
+    pub entry: u64,
+    /// Where the log has the message.
+    pub location: u64,
 }
 
 /// What waits for one session.
@@ -63,17 +67,23 @@ impl Outbox {
     }
 
     /// Queues a message behind the others. Gives how many messages were dropped to stay within the
-    /// limits, the new one among them if it is the one to go.
-    pub fn push(&mut self, queued: Queued, limits: &SessionLimits) -> usize {
+    /// limits, the new one among them if it is the one to go; `on_drop` learns which.
+    pub fn push(
+        &mut self,
+        queued: Queued,
+        limits: &SessionLimits,
+        mut on_drop: impl FnMut(&Queued),
+    ) -> usize {
         let bytes = queued.message.bytes();
         let mut dropped = 0;
         while self.is_full_for(bytes, limits) {
             let oldest_goes =
                 limits.outbox_full == OutboxFull::DropOldest && !self.queue.is_empty();
-            if !oldest_goes {
+            let Some(oldest) = oldest_goes.then(|| self.pop()).flatten() else {
+                on_drop(&queued);
                 return dropped + 1;
-            }
-            self.pop();
+            };
+            on_drop(&oldest);
             dropped += 1;
         }
         self.bytes += bytes;
@@ -96,6 +106,17 @@ impl Outbox {
             self.queue = VecDeque::new();
         }
         Some(queued)
+    }
+
+    /// Puts a message behind the others whatever the limits: it was within them before the broker started.
+    pub fn restore(&mut self, queued: Queued) {
+        self.bytes += queued.message.bytes();
+        self.queue.push_back(queued);
+    }
+
+    /// The waiting messages, in order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queued> {
+        self.queue.iter_mut()
     }
 
     /// Takes out the messages for which `wanted` is true, in order.
@@ -137,6 +158,8 @@ pub(crate) mod tests {
             retain: false,
             shared_group: None,
             subscription_identifiers: SubscriptionIdentifiers::new(),
+            entry: 0,
+            location: 0,
         }
     }
 
@@ -164,9 +187,9 @@ pub(crate) mod tests {
         ] {
             let limits = limits(2, policy);
             let mut outbox = Outbox::default();
-            assert_eq!(outbox.push(queued("a"), &limits), 0);
-            assert_eq!(outbox.push(queued("b"), &limits), 0);
-            assert_eq!(outbox.push(queued("c"), &limits), 1);
+            assert_eq!(outbox.push(queued("a"), &limits, |_| {}), 0);
+            assert_eq!(outbox.push(queued("b"), &limits, |_| {}), 0);
+            assert_eq!(outbox.push(queued("c"), &limits, |_| {}), 1);
             assert_eq!(topics(&mut outbox), left);
         }
     }
@@ -179,7 +202,7 @@ pub(crate) mod tests {
         };
         let mut outbox = Outbox::default();
         for _ in 0..100 {
-            outbox.push(queued("a/topic"), &limits);
+            outbox.push(queued("a/topic"), &limits, |_| {});
             assert!(outbox.bytes() <= 400);
         }
         assert!(!outbox.is_empty());

@@ -23,6 +23,8 @@ pub enum Message {
     Batch(Batch),
     /// A connection whose home is here.
     Adopt(Box<Handover>),
+    /// Every shard is ready: accept.
+    Open,
     /// Stop accepting, tell the clients, and end when they are gone.
     Drain,
 }

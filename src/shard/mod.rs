@@ -7,10 +7,12 @@
 //! Not here: what packets mean (`broker`), system calls (`net`).
 
 mod connection;
+mod durable;
 pub mod mesh;
 mod output;
 mod receive;
 mod turn;
 
 pub use connection::ListenerGate;
+pub use durable::ShardError;
 pub use turn::{ListenerSocket, Setup, Shard};

@@ -14,8 +14,11 @@ use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
+use crate::storage::{Log, ShardStart};
 
+use super::ShardError;
 use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
+use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
 
 /// How long accept rests when descriptors have run out, milliseconds.
@@ -49,6 +52,8 @@ pub struct Setup {
     pub peers: Vec<Peer>,
     /// When the process started, and what time it was.
     pub started: (Instant, u64),
+    /// What its log has; none if everything is in memory.
+    pub store: Option<ShardStart>,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,7 @@ pub struct Shard {
     pub(super) hasher: TopicHasher,
     pub(super) broker: Broker,
     pub(super) ring: Ring,
+    pub(super) log: Option<Log>,
     listeners: Vec<Listener>,
     /// By slot.
     pub(super) connections: Vec<Option<Box<NetConnection>>>,
@@ -103,8 +109,8 @@ impl Shard {
     /// Makes the shard on its own thread.
     ///
     /// # Errors
-    /// If the kernel refuses the ring.
-    pub fn new(setup: Setup) -> Result<Self, crate::net::ring::RingError> {
+    /// If the kernel refuses the ring, or the files of the log.
+    pub async fn new(mut setup: Setup) -> Result<Self, ShardError> {
         let limits = &setup.config.network;
         let mut ring = Ring::new(&RingConfig {
             submission_entries: limits.ring_entries,
@@ -114,24 +120,30 @@ impl Shard {
         let now = now(setup.started);
         // There are at most `SHARDS_MAX`.
         let shard_count = u16::try_from(setup.peers.len()).unwrap_or(u16::MAX);
-        let broker = Broker::new(
+        let mut broker = Broker::new(
             setup.id,
             shard_count,
             Arc::clone(&setup.config),
             setup.hasher.clone(),
             now,
         );
+        let mut log = None;
+        if let Some(start) = &mut setup.store {
+            let opened = Log::open(setup.id.0, start, setup.config.storage.clone()).await?;
+            ring.ring_for_completions(opened.eventfd())?;
+            broker.restore(restored(start, shard_count), now);
+            log = Some(opened);
+        }
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
         let mut listeners = Vec::new();
         for ListenerSocket { socket, gate } in setup.listeners {
             let token = ring.open();
-            ring.accept_multishot(socket.as_fd(), token);
             listeners.push(Listener {
                 socket,
                 gate,
                 token,
-                armed: true,
+                armed: false,
             });
         }
         Ok(Self {
@@ -140,6 +152,7 @@ impl Shard {
             hasher: setup.hasher,
             broker,
             ring,
+            log,
             listeners,
             connections: Vec::new(),
             paused: Vec::new(),
@@ -158,43 +171,46 @@ impl Shard {
         })
     }
 
-    /// Runs until the shard has drained.
-    ///
-    /// # Errors
-    /// If the ring fails, which ends the process.
-    pub fn run(&mut self) -> io::Result<()> {
-        while !self.is_drained() {
-            self.turn()?;
-        }
-        Ok(())
+    pub(super) fn is_drained(&self) -> bool {
+        let done = self.open == 0 && self.is_log_settled();
+        self.draining && (done || self.grace_over)
     }
 
-    fn is_drained(&self) -> bool {
-        self.draining && (self.open == 0 || self.grace_over)
-    }
-
-    /// One turn: wait, take what has come, answer all of it.
-    fn turn(&mut self) -> io::Result<()> {
+    /// Sleeps in the shard's own ring.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
         let wait = self.prepare_to_wait();
         let entered = self.ring.turn(wait);
+        self.awake();
+        entered
+    }
+
+    /// Other shards need not ring.
+    pub(super) fn awake(&self) {
         self.inbox.doorbell().set_awake();
-        entered?;
+    }
+
+    /// The first half of a turn: what has come from the network.
+    pub(super) fn take_completions(&mut self) -> Now {
         self.turns += 1;
         let now = now(self.started);
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, now);
         }
+        now
+    }
+
+    /// The second half: what other shards say, what is due, and all output at once.
+    pub(super) fn work(&mut self, now: Now) {
         self.take_inbox(now);
         self.tick(now);
         self.resume_paused(now);
         self.flush_outputs(now);
         self.log_ended();
         self.flush_mesh();
-        Ok(())
     }
 
     /// How long to sleep. Sets the doorbell's flag before the last look at the inbox.
-    fn prepare_to_wait(&mut self) -> Wait {
+    pub(super) fn prepare_to_wait(&mut self) -> Wait {
         if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
             return Wait::Poll;
         }
@@ -381,6 +397,11 @@ impl Shard {
                 None => return,
                 Some(Message::Batch(batch)) => self.broker.take_batch(batch, now),
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
+                Some(Message::Open) => {
+                    for listener in (0u16..).take(self.listeners.len()) {
+                        self.arm_accept(listener);
+                    }
+                }
                 Some(Message::Drain) => self.drain(now),
             }
         }
@@ -433,7 +454,7 @@ impl Shard {
     /// Stops accepting, tells the clients, and gives them the grace time to take their last packets.
     fn drain(&mut self, now: Now) {
         self.draining = true;
-        for listener in &self.listeners {
+        for listener in self.listeners.iter().filter(|listener| listener.armed) {
             self.ring.cancel_accept(listener.token);
         }
         let grace_ms = u64::from(self.config.shutdown_grace_s) * 1000;

@@ -15,6 +15,7 @@ mod support;
 mod cli;
 mod connect;
 mod delivery_window;
+mod durable;
 mod handover;
 mod keep_alive;
 mod limits;

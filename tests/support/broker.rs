@@ -37,7 +37,8 @@ pub struct Broker {
     address: SocketAddr,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
-    directory: TempDir,
+    /// Taken by the broker that follows this one.
+    directory: Option<TempDir>,
 }
 
 impl Broker {
@@ -53,6 +54,47 @@ impl Broker {
             command.arg("run").arg("--config").arg(config);
             command
         })
+    }
+
+    /// With `settings` and a data directory, which outlives it: see [`Broker::restart`].
+    pub fn durable(settings: &str) -> Self {
+        Self::durable_in(TempDir::new().expect("a temporary directory"), settings)
+    }
+
+    fn durable_in(directory: TempDir, settings: &str) -> Self {
+        let store = directory.path().join("store");
+        let settings = format!("data_dir = \"{}\"\n{settings}", store.display());
+        Self::launch_in(directory, &settings, |program, config| {
+            let mut command = Command::new(program);
+            command.arg("run").arg("--config").arg(config);
+            command
+        })
+    }
+
+    /// Kills it with SIGKILL and starts another one on the same data directory.
+    pub fn restart(self, settings: &str) -> Self {
+        Self::durable_in(self.kill(), settings)
+    }
+
+    /// Ends it with SIGTERM and starts another one on the same data directory.
+    pub fn restart_gently(mut self, settings: &str) -> Self {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{status}:\n{}", self.log());
+        let directory = self.directory.take().expect("a directory");
+        Self::durable_in(directory, settings)
+    }
+
+    /// Kills it with SIGKILL; gives its directory.
+    pub fn kill(mut self) -> TempDir {
+        self.signal(Signal::KILL);
+        self.wait();
+        self.directory.take().expect("a directory")
+    }
+
+    /// Starts a broker on the directory of one that is gone.
+    pub fn revive(directory: TempDir, settings: &str) -> Self {
+        Self::durable_in(directory, settings)
     }
 
     /// With arguments to `run` and no configuration file.
@@ -78,6 +120,14 @@ impl Broker {
 
     fn launch(settings: &str, command: impl FnOnce(&Path, &Path) -> Command) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
+        Self::launch_in(directory, settings, command)
+    }
+
+    fn launch_in(
+        directory: TempDir,
+        settings: &str,
+        command: impl FnOnce(&Path, &Path) -> Command,
+    ) -> Self {
         let config = directory.path().join("ringmq.toml");
         std::fs::write(&config, config_text(shards(), settings)).expect("a configuration file");
         let mut child = command(&binary(), &config)
@@ -98,7 +148,7 @@ impl Broker {
             address: unknown,
             log,
             readers,
-            directory,
+            directory: Some(directory),
         };
         broker.address = broker.wait_until_listening();
         broker
@@ -130,7 +180,7 @@ impl Broker {
 
     /// A directory that lives as long as the broker.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        self.directory.as_ref().expect("a directory").path()
     }
 
     /// What it wrote to standard output and error so far.

@@ -1,0 +1,2 @@
+//! `ringmq store`: what is in a data directory, without a broker.
+
