@@ -225,11 +225,7 @@ fn seams(file: &File) -> Vec<String> {
 }
 
 /// Files that may have `unsafe`.
-const UNSAFE: &[&str] = &[
-    "src/net/ring/",
-    "src/shard/mesh.rs",
-    "src/storage/bell.rs",
-];
+const UNSAFE: &[&str] = &["src/net/ring/", "src/shard/mesh.rs", "src/storage/bell.rs"];
 
 /// `unsafe` only where memory is shared with the kernel or another core.
 fn no_unsafe(file: &File) -> Vec<String> {

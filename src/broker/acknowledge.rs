@@ -93,7 +93,7 @@ impl Broker {
                     entry: entry_name,
                 };
                 self.clients.journal.append(&record, durability);
-                let safe_at = self.clients.journal.position();
+                let safe_at = self.clients.journal.end();
                 entry.safe_at = safe_at;
                 let due = Due::Release {
                     session: index,
@@ -138,8 +138,7 @@ impl Broker {
             && !received.shards.is_empty()
         {
             let to = self.addressee(slot);
-            let number =
-                self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
+            let number = self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
             self.close_origins(index, &received, Some(number), now);
             self.asked_all(number, None, now);
             return Ok(());

@@ -4,6 +4,8 @@
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
 use crate::config::limits::LARGE_PAYLOAD_BYTES;
+use crate::journal::Origin;
+use crate::journal::record::Progress;
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
@@ -11,18 +13,16 @@ use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::{Counters, DropCause};
 use crate::routing::application_message::{ApplicationMessage, MessageView};
-use crate::journal::Origin;
-use crate::journal::record::Progress;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupName;
 use crate::session::inflight::Stage;
 use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
 use super::clients::Clients;
-use super::envelope::Answer;
-use super::record::{record_done, record_sent};
 use super::connection::Connection;
+use super::envelope::Answer;
 use super::output::Buffers;
+use super::record::{record_done, record_sent};
 
 /// A message that is being routed: borrowed, and shared from the moment that somebody must keep it.
 #[derive(Debug)]
@@ -365,9 +365,12 @@ impl Clients {
         };
         let (number, durability) = (session.number, session.durability);
         let journal = &mut self.journal;
-        let dropped = session.delivery_mut().outbox.push(queued, limits, |dropped| {
-            record_done(journal, number, durability, dropped);
-        });
+        let dropped = session
+            .delivery_mut()
+            .outbox
+            .push(queued, limits, |dropped| {
+                record_done(journal, number, durability, dropped);
+            });
         self.counters
             .drop_messages(DropCause::OutboxFull, dropped as u64);
     }

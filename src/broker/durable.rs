@@ -66,7 +66,10 @@ pub(super) enum Acknowledge {
         to: Addressee,
         identifier: PacketIdentifier,
     },
-    UnsubAck { to: Addressee, packet: Box<UnsubAck<'static>> },
+    UnsubAck {
+        to: Addressee,
+        packet: Box<UnsubAck<'static>>,
+    },
     /// The Will is published everywhere.
     WillGone { session: u64 },
     /// The Will is published, and what others of a group must have is theirs.
@@ -255,13 +258,18 @@ impl Broker {
     }
 
     /// An answer of this shard's own log is to come, when what is recorded so far is safe.
-    pub(super) fn expect_commit(&mut self, number: u64) {
+    pub(super) fn expect_commit(&mut self, number: u64, now: Now) {
         self.expect_answer(number);
-        self.answer_at_commit(self.id, number);
+        self.answer_at_commit(self.id, number, now);
     }
 
-    pub(super) fn answer_at_commit(&mut self, shard: ShardId, number: u64) {
-        let position = self.clients.journal.position();
+    /// Answers when everything that is recorded so far is safe.
+    pub(super) fn answer_at_commit(&mut self, shard: ShardId, number: u64, now: Now) {
+        let position = self.clients.journal.end();
+        if position <= self.clients.journal.committed() {
+            self.answer(shard, number, Answer::RECORDED, now);
+            return;
+        }
         self.clients
             .due
             .push_back((position, Due::Answer { shard, number }));
@@ -273,8 +281,8 @@ impl Broker {
             return;
         };
         if let Some(reason) = reason
-            && let Acknowledge::PubAck { reason_code, .. }
-            | Acknowledge::PubRec { reason_code, .. } = &mut pending.what
+            && let Acknowledge::PubAck { reason_code, .. } | Acknowledge::PubRec { reason_code, .. } =
+                &mut pending.what
         {
             *reason_code = reason;
         }
@@ -368,7 +376,15 @@ impl Broker {
                 reason_code,
             } => {
                 let kind = PacketType::PubAck;
-                self.acknowledge_publish(to, reached, kind, identifier, reason_code, pending.refused, now);
+                self.acknowledge_publish(
+                    to,
+                    reached,
+                    kind,
+                    identifier,
+                    reason_code,
+                    pending.refused,
+                    now,
+                );
             }
             Acknowledge::PubRec {
                 to,
@@ -377,9 +393,23 @@ impl Broker {
                 identifier,
                 reason_code,
             } => {
-                self.settle_reception(session, generation, identifier, &pending.recorded_by, pending.refused);
+                self.settle_reception(
+                    session,
+                    generation,
+                    identifier,
+                    &pending.recorded_by,
+                    pending.refused,
+                );
                 let kind = PacketType::PubRec;
-                self.acknowledge_publish(to, reached, kind, identifier, reason_code, pending.refused, now);
+                self.acknowledge_publish(
+                    to,
+                    reached,
+                    kind,
+                    identifier,
+                    reason_code,
+                    pending.refused,
+                    now,
+                );
             }
             Acknowledge::PubComp { to, identifier } => {
                 if reached {
@@ -388,8 +418,11 @@ impl Broker {
                 }
             }
             Acknowledge::UnsubAck { to, packet } => {
-                if reached && let Some(version) = self.clients.connection(to.slot).map(|c| c.version()) {
-                    self.clients.send(to.slot, |out| packet.encode(version, out));
+                if reached
+                    && let Some(version) = self.clients.connection(to.slot).map(|c| c.version())
+                {
+                    self.clients
+                        .send(to.slot, |out| packet.encode(version, out));
                 }
             }
             Acknowledge::WillGone { session } => self.record(&Record::WillGone { session }),
@@ -413,7 +446,10 @@ impl Broker {
         if !reached {
             return;
         }
-        let is_v5 = self.clients.connection(to.slot).is_some_and(|c| c.version().is_v5());
+        let is_v5 = self
+            .clients
+            .connection(to.slot)
+            .is_some_and(|c| c.version().is_v5());
         match (refused, is_v5) {
             (false, _) => self.send_acknowledgement(to.slot, kind, identifier, reason_code),
             (true, true) => {
@@ -450,16 +486,28 @@ impl Broker {
     }
 
     /// A message whose PUBREC waits has come again on another connection, which gets it.
-    pub(super) fn readdress_pubrec(&mut self, index: SessionIndex, wanted: PacketIdentifier, slot: u32) {
+    pub(super) fn readdress_pubrec(
+        &mut self,
+        index: SessionIndex,
+        wanted: PacketIdentifier,
+        slot: u32,
+    ) {
         let new = self.addressee(slot);
-        let found = self.acknowledgements.queue.iter_mut().find_map(|pending| match &mut pending.what {
-            Acknowledge::PubRec { to, session, identifier, .. }
-                if *session == index && *identifier == wanted && to.serial != new.serial =>
-            {
-                Some(std::mem::replace(to, new))
-            }
-            _ => None,
-        });
+        let found =
+            self.acknowledgements
+                .queue
+                .iter_mut()
+                .find_map(|pending| match &mut pending.what {
+                    Acknowledge::PubRec {
+                        to,
+                        session,
+                        identifier,
+                        ..
+                    } if *session == index && *identifier == wanted && to.serial != new.serial => {
+                        Some(std::mem::replace(to, new))
+                    }
+                    _ => None,
+                });
         if let Some(old) = found {
             if let Some(connection) = self.addressed(old) {
                 connection.pending_acknowledgements -= 1;
@@ -471,13 +519,19 @@ impl Broker {
     }
 
     /// A publisher has released a message of `origin`: its identifier may be used again.
-    pub(super) fn close_origin(&mut self, from: ShardId, origin: Origin, number: Option<u64>, now: Now) {
+    pub(super) fn close_origin(
+        &mut self,
+        from: ShardId,
+        origin: Origin,
+        number: Option<u64>,
+        now: Now,
+    ) {
         let known = self.origins.remove(&origin);
         if known {
             self.record(&Record::OriginClosed(origin));
         }
         match number {
-            Some(number) if known => self.answer_at_commit(from, number),
+            Some(number) if known => self.answer_at_commit(from, number, now),
             Some(number) => self.answer(from, number, Answer::NOTHING, now),
             None => {}
         }
@@ -500,7 +554,8 @@ impl Broker {
             return;
         };
         let packet = Acknowledgement::new(identifier, reason_code);
-        self.clients.send(slot, |out| packet.encode(version, kind, out));
+        self.clients
+            .send(slot, |out| packet.encode(version, kind, out));
     }
 }
 

@@ -103,7 +103,9 @@ impl Broker {
         now: Now,
     ) {
         match asked {
-            Some(number) if outcome == Answer::RECORDED => self.answer_at_commit(shard, number),
+            Some(number) if outcome == Answer::RECORDED => {
+                self.answer_at_commit(shard, number, now)
+            }
             Some(number) => self.answer(shard, number, outcome, now),
             None => {}
         }

@@ -73,9 +73,7 @@ impl Broker {
                 }
                 let reason_code = match fault {
                     Some(reason_code) => reason_code,
-                    None => {
-                        accepted(self.accept(session, publish, topic, Asked::default(), now))
-                    }
+                    None => accepted(self.accept(session, publish, topic, Asked::default(), now)),
                 };
                 let ack = Acknowledgement::new(identifier, reason_code);
                 self.clients
@@ -568,10 +566,7 @@ impl Broker {
         };
         let content = content_of(&message.view(), now.mono_ms);
         let record = Record::Retained { content };
-        let location = self
-            .clients
-            .journal
-            .append(&record, self.durability_max);
+        let location = self.clients.journal.append(&record, self.durability_max);
         self.retained.set_location(message.topic(), location);
         Answer::RECORDED
     }

@@ -218,7 +218,7 @@ impl Clients {
     }
 
     fn push_held(&mut self, index: SessionIndex, queued: Queued) {
-        let safe_at = self.journal.position();
+        let safe_at = self.journal.end();
         let Some(session) = self.sessions.get_mut(index as usize) else {
             return;
         };

@@ -1,8 +1,8 @@
 //! The start from what the log has: sessions, subscriptions, queues, retained messages, before anybody connects.
 
 use crate::config::limits::Durability;
-use crate::journal::replay::{StoredEntry, StoredRetained, StoredSession};
 use crate::journal::record::Progress;
+use crate::journal::replay::{StoredEntry, StoredRetained, StoredSession};
 use crate::journal::{Journal, Origin, Record};
 use crate::mqtt::data_types::PacketIdentifier;
 use crate::mqtt::packet::subscribe::SubscriptionOptions;
@@ -63,7 +63,11 @@ impl Broker {
         self.session_count = restored.session_count;
         let mut changes = Changes::default();
         let mut indexes = Vec::new();
-        for session in restored.sessions {
+        for mut session in restored.sessions {
+            if restored.records_all {
+                // Places in the queue are positions, and those of the new log begin anew.
+                session.stored.renumber();
+            }
             let index = self.restore_session(session, &mut changes, now);
             indexes.push(index);
         }

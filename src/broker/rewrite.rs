@@ -62,7 +62,7 @@ impl Broker {
                 }
                 None => {
                     self.record_origins();
-                    Some(self.clients.journal.position())
+                    Some(self.clients.journal.end())
                 }
             },
         }

@@ -61,9 +61,9 @@ impl Broker {
     /// [MQTT-3.1.3-9]. It has no connection.
     pub(super) fn end_session(&mut self, index: SessionIndex, now: Now) {
         let recorded = self.clients.session(index).map(|session| session.number);
-        let ended = recorded.filter(|number| *number != 0).map(|session| {
-            self.begin_acknowledgement(Acknowledge::SessionEnd { session })
-        });
+        let ended = recorded
+            .filter(|number| *number != 0)
+            .map(|session| self.begin_acknowledgement(Acknowledge::SessionEnd { session }));
         self.publish_will(index, ended, now);
         self.forget_origins(index, now);
         let Some(session) = self.clients.session_mut(index) else {

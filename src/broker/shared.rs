@@ -109,8 +109,7 @@ impl Broker {
             group: Some((group, &shared.name)),
         };
         let mut publication = Publication::of(&shared.message);
-        self.clients
-            .deliver(&target, &mut publication, now.mono_ms);
+        self.clients.deliver(&target, &mut publication, now.mono_ms);
         let outcome = publication.outcome();
         self.answer_shared(shared.asked, outcome, now);
     }

@@ -104,7 +104,7 @@ impl Broker {
         self.visibility.wait(PendingSuback {
             sequence: self.visibility.issued(),
             safe_at: match self.records(session) {
-                true => self.clients.journal.position(),
+                true => self.clients.journal.end(),
                 false => 0,
             },
             slot,
@@ -375,7 +375,7 @@ impl Broker {
             let to = self.addressee(slot);
             let packet = Box::new(packet);
             let number = self.begin_acknowledgement(Acknowledge::UnsubAck { to, packet });
-            self.expect_commit(number);
+            self.expect_commit(number, now);
             self.asked_all(number, None, now);
             return Ok(());
         }

@@ -12,11 +12,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::address::ListenAddress;
 use super::cpu_list::{check_cpus, parse_cpu_list};
-use super::limits::Durability;
 use super::error::{Collector, ConfigError, ConfigErrors};
 use super::keys::{
     Draft, DraftListener, Key, Kind, LOG_LEVELS, Section, Unit, literal, parse_size,
 };
+use super::limits::Durability;
 use super::resolved::{Config, Listener};
 use super::unknown::meant;
 
@@ -93,15 +93,27 @@ impl Reader<'_> {
     /// A promise beyond the process needs a place for it.
     fn check_durability(&mut self, table: &DeTable<'_>) {
         let config = &self.draft.config;
-        let promised = |durability: Option<Durability>| durability.is_some_and(|d| d > Durability::Memory);
-        let of_listener = self.listeners.iter().any(|listener| promised(listener.durability));
+        let promised =
+            |durability: Option<Durability>| durability.is_some_and(|d| d > Durability::Memory);
+        let of_listener = self
+            .listeners
+            .iter()
+            .any(|listener| promised(listener.durability));
         if config.data_dir.is_some() || !(promised(config.durability) || of_listener) {
             return;
         }
         let message = "needs data_dir: say where sessions and retained messages are kept";
-        let key = if promised(config.durability) { "durability" } else { "listener" };
+        let key = if promised(config.durability) {
+            "durability"
+        } else {
+            "listener"
+        };
         if let Some(place) = table.get(key) {
-            let path = if key == "listener" { "listener.durability" } else { key };
+            let path = if key == "listener" {
+                "listener.durability"
+            } else {
+                key
+            };
             self.error(place, path, message);
         }
     }

@@ -197,13 +197,7 @@ mod tests {
                 Found::Damage
             ));
         }
-        assert!(matches!(
-            GroupView::read(&group.bytes, 4096),
-            Found::Damage
-        ));
-        assert!(matches!(
-            GroupView::read(&[0; 4096], 4096),
-            Found::Nothing
-        ));
+        assert!(matches!(GroupView::read(&group.bytes, 4096), Found::Damage));
+        assert!(matches!(GroupView::read(&[0; 4096], 4096), Found::Nothing));
     }
 }

@@ -31,6 +31,8 @@ pub struct Journal {
     records: u32,
     /// Whether it must reach the disk itself.
     sync: bool,
+    /// Behind the last group that was handed out.
+    handed_out: u64,
     /// Everything before is as safe as was asked for.
     committed: u64,
     /// Of a group that is written, to be filled again.
@@ -48,6 +50,7 @@ impl Journal {
             buffer: Vec::new(),
             records: 0,
             sync: false,
+            handed_out: 0,
             committed: u64::MAX,
             spare: Vec::new(),
             full: false,
@@ -59,6 +62,7 @@ impl Journal {
         Self {
             on: true,
             base: position,
+            handed_out: position,
             committed: position,
             ..Self::off()
         }
@@ -83,16 +87,19 @@ impl Journal {
         position
     }
 
-    /// Where the next record will be. Everything appended so far is safe when this is committed.
+    /// Where the next record will be.
     #[inline]
     pub fn position(&self) -> u64 {
         self.base + self.buffer.len().max(HEADER_BYTES) as u64
     }
 
-    /// Whether what was appended before `position` is safe.
+    /// Behind everything that is appended so far: all of it is safe when this is committed.
     #[inline]
-    pub fn is_committed(&self, position: u64) -> bool {
-        position <= self.committed
+    pub fn end(&self) -> u64 {
+        match self.buffer.is_empty() {
+            true => self.handed_out,
+            false => self.position(),
+        }
     }
 
     /// Where the group that gathers begins.
@@ -119,6 +126,7 @@ impl Journal {
         let bytes = std::mem::take(&mut self.buffer);
         let group = Group::seal(self.base, bytes, self.records, unix_s, self.sync);
         self.base = group.end();
+        self.handed_out = self.base;
         self.records = 0;
         self.sync = false;
         Some(group)

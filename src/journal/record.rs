@@ -270,6 +270,12 @@ impl<'a> Record<'a> {
                 put_bytes(out, filter.as_bytes());
                 UNSUBSCRIBED
             }
+            _ => self.encode_message(out),
+        }
+    }
+
+    fn encode_message(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
             Self::Message { content, origin } => {
                 out.push(u8::from(origin.is_some()));
                 if let Some(origin) = origin {
@@ -318,6 +324,8 @@ impl<'a> Record<'a> {
                 put_bytes(out, topic.as_bytes());
                 RETAINED_GONE
             }
+            // `encode_body` has the others.
+            _ => 0,
         }
     }
 

@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use hashbrown::{HashMap, HashSet};
 
+use crate::mqtt::data_types::QoS;
 use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::topic_hash::TopicHasher;
 use crate::session::outbox::SubscriptionIdentifiers;
-use crate::mqtt::data_types::QoS;
 
 use super::group::{BLOCK_BYTES, Found, GroupView};
 use super::record::{Content, Origin, Progress, QueuedRecord, Record, WillRecord};
@@ -84,6 +84,14 @@ pub struct StoredSession {
     pub subscriptions: Map<Box<str>, StoredSubscription>,
     /// Its queue, in order.
     pub entries: BTreeMap<u64, StoredEntry>,
+}
+
+impl StoredSession {
+    /// Gives the messages of the queue names that come before all positions of a new log, in the same order.
+    pub fn renumber(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        self.entries = (1..).zip(entries.into_values()).collect();
+    }
 }
 
 /// A retained message and where it is recorded.
@@ -464,7 +472,10 @@ mod tests {
         damaged[4096 + 40] ^= 1;
         let mut left = state();
         let result = scan(&damaged, 0, |group| left.apply_group(group));
-        assert_eq!(result.damaged.as_slice(), std::slice::from_ref(&(4096..8192)));
+        assert_eq!(
+            result.damaged.as_slice(),
+            std::slice::from_ref(&(4096..8192))
+        );
         assert_eq!((result.end, result.torn_bytes), (4 * 4096, 0));
         assert_eq!(payloads(&left), [0, 2, 3]);
     }

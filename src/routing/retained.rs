@@ -98,10 +98,7 @@ impl RetainedStore {
 
     /// The next messages behind the topic `cursor`, with where the log has them; where to go on is the topic
     /// of the last one.
-    pub fn after(
-        &mut self,
-        cursor: &str,
-    ) -> impl Iterator<Item = (&ApplicationMessage, &mut u64)> {
+    pub fn after(&mut self, cursor: &str) -> impl Iterator<Item = (&ApplicationMessage, &mut u64)> {
         let first = match cursor.is_empty() {
             true => Bound::Unbounded,
             false => Bound::Excluded(cursor),

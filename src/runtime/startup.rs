@@ -7,7 +7,13 @@ use crate::config::limits::Durability;
 use crate::net::listener::BoundListener;
 
 /// The block, as it is printed when all listeners accept.
-pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kernel: &str, store: Option<&str>) -> String {
+pub fn block(
+    config: &Config,
+    listeners: &[BoundListener],
+    cpus: &[usize],
+    kernel: &str,
+    store: Option<&str>,
+) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));

@@ -144,7 +144,8 @@ impl InFlightWindow {
             self.first = identifier.get() - 1;
             self.waiting_from = 0;
         }
-        while self.next_identifier() != identifier && self.slots.len() < usize::from(IDENTIFIERS) - 1
+        while self.next_identifier() != identifier
+            && self.slots.len() < usize::from(IDENTIFIERS) - 1
         {
             self.slots.push_back(None);
         }

@@ -92,6 +92,11 @@ impl Shard {
         !busy && !self.broker.has_group()
     }
 
+    /// Whether something waits to be written and the log is free.
+    pub(super) fn may_begin_commit(&self) -> bool {
+        self.broker.has_group() && self.log.as_ref().is_some_and(Log::is_ready)
+    }
+
     /// Waits for the network or for the log.
     async fn wait_with_log(&mut self) -> io::Result<()> {
         let wait = self.prepare_to_wait();

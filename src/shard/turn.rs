@@ -214,6 +214,9 @@ impl Shard {
         if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
             return Wait::Poll;
         }
+        if self.may_begin_commit() {
+            return Wait::Poll;
+        }
         self.inbox.doorbell().set_sleeping();
         if !self.inbox.is_empty() {
             return Wait::Poll;

@@ -1,2 +1,1 @@
 //! `ringmq store`: what is in a data directory, without a broker.
-

@@ -26,7 +26,9 @@ pub const FORMAT_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it.
-    #[error("{0}: another broker is using this data directory; stop it, or give this one another data_dir")]
+    #[error(
+        "{0}: another broker is using this data directory; stop it, or give this one another data_dir"
+    )]
     Locked(PathBuf),
     /// It was written by a later version.
     #[error(
@@ -40,7 +42,9 @@ pub enum StoreError {
         found: u32,
     },
     /// The manifest makes no sense.
-    #[error("{path}: line {line} is not what a manifest has there; restore it from a backup, or move the directory away")]
+    #[error(
+        "{path}: line {line} is not what a manifest has there; restore it from a backup, or move the directory away"
+    )]
     Manifest {
         /// The file.
         path: PathBuf,

@@ -11,15 +11,18 @@ use std::path::{Path, PathBuf};
 use hashbrown::HashMap;
 
 use crate::config::Config;
-use crate::journal::record::session_key;
-use crate::journal::Origin;
-use crate::journal::replay::{Clock, Scan, State, StoredRetained, StoredSession, scan};
 use crate::journal::BLOCK_BYTES;
+use crate::journal::Origin;
+use crate::journal::record::session_key;
+use crate::journal::replay::{Clock, Scan, State, StoredRetained, StoredSession, scan};
 use crate::routing::topic_hash::{TopicHasher, shard_of};
 
 use super::StoreError;
 use super::directory::{Directory, Manifest};
 use super::segment::{self, FoundHeader, Header};
+
+/// Where a new log begins: queues that move to it keep their order by lower names.
+const FIRST_POSITION: u64 = 1 << 40;
 
 /// A session from the store.
 #[derive(Debug)]
@@ -184,11 +187,7 @@ fn read_logs(
     logs.into_iter().collect()
 }
 
-fn read_log(
-    directory: &Path,
-    hasher: TopicHasher,
-    clock: Clock,
-) -> Result<LogContent, StoreError> {
+fn read_log(directory: &Path, hasher: TopicHasher, clock: Clock) -> Result<LogContent, StoreError> {
     let mut log = LogContent {
         state: State::new(hasher, clock),
         segments: Vec::new(),
@@ -207,7 +206,9 @@ fn read_log(
                 return Err(StoreError::Newer { path, found });
             }
             // Groups have checksums and positions of their own, so what can be read is still good.
-            _ => tracing::error!(segment = %path.display(), "the header of a segment is damaged; reading its records nevertheless"),
+            _ => {
+                tracing::error!(segment = %path.display(), "the header of a segment is damaged; reading its records nevertheless")
+            }
         }
         let result = scan(body, *start, |group| log.state.apply_group(group));
         report(path, &result, body, *start);
@@ -364,6 +365,9 @@ fn distribute(
         }
     }
     for shard in &mut shards {
+        if is_new {
+            shard.position = FIRST_POSITION;
+        }
         shard.records_all = is_new;
         shard.session_count = session_count;
     }

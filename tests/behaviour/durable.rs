@@ -29,6 +29,8 @@ fn a_session_and_its_queue_survive_a_killed_broker() {
         }
         reader.expect_message("q/x", "after");
         reader.expect_nothing_before_pong();
+        // SUBACK waits for the log, and so for what was acknowledged before.
+        reader.subscribe("other", 1);
         let broker = broker.restart(settings);
         let mut reader = Client::connect(&broker, connect());
         reader.expect_nothing_before_pong();
@@ -138,7 +140,16 @@ fn retained_messages_survive_and_cleared_ones_stay_cleared() {
     found.sort();
     let mut expected: Vec<_> = (0..20_u8)
         .filter(|n| *n != 3)
-        .map(|n| (format!("r/{n}"), if n == 4 { "newer".into() } else { n.to_string() }))
+        .map(|n| {
+            (
+                format!("r/{n}"),
+                if n == 4 {
+                    "newer".into()
+                } else {
+                    n.to_string()
+                },
+            )
+        })
         .collect();
     expected.sort();
     assert_eq!(found, expected);
@@ -225,12 +236,16 @@ fn a_will_with_delay_is_published_after_a_restart() {
     Client::connect(&broker, connect("cut")).cut();
     Client::connect(&broker, connect("normal")).disconnect();
     let connected = Client::connect(&broker, connect("connected"));
+    // Nothing tells a client that its DISCONNECT is recorded.
+    crate::support::sleep_ms(crate::support::SILENCE_MS);
     let broker = broker.restart("");
     drop(connected);
     let mut watcher = Client::connect(&broker, Connect::new("watcher").lasting());
     let mut wills = [watcher.message(), watcher.message()].map(|message| message.text().to_owned());
     wills.sort();
     assert_eq!(wills, ["connected", "cut"]);
+    // That they are published is recorded behind them.
+    crate::support::sleep_ms(crate::support::SILENCE_MS);
     let broker = broker.restart("");
     let mut watcher = Client::connect(&broker, Connect::new("watcher").lasting());
     watcher.expect_nothing(2_500);

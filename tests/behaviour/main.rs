@@ -14,6 +14,7 @@ mod support;
 
 mod cli;
 mod connect;
+mod crash;
 mod delivery_window;
 mod durable;
 mod handover;

@@ -330,7 +330,10 @@ impl Ring {
     /// Makes sure that something completes within `time`, about.
     pub fn arm_timeout(&mut self, time: Duration) {
         let wanted = Instant::now() + time;
-        if self.wakes_at.is_some_and(|armed| armed <= wanted + TIMEOUT_SLACK) {
+        if self
+            .wakes_at
+            .is_some_and(|armed| armed <= wanted + TIMEOUT_SLACK)
+        {
             return;
         }
         self.wakes_at = Some(wanted);
