@@ -254,9 +254,18 @@ impl Broker {
 
     /// Records a session, its subscriptions and its queue.
     pub(super) fn record_whole(&mut self, index: SessionIndex, now_ms: u64) {
+        self.record_with_subscriptions(index, now_ms);
+        self.record_queue(index, u64::MAX, usize::MAX, now_ms);
+    }
+
+    /// Records a session and its subscriptions.
+    pub(super) fn record_with_subscriptions(&mut self, index: SessionIndex, now_ms: u64) {
+        let location = self.clients.journal.position();
         self.record_session(index, now_ms);
         self.record_subscriptions(index);
-        self.record_queue(index, u64::MAX, usize::MAX, now_ms);
+        if let Some(session) = self.clients.session_mut(index) {
+            session.location = location;
+        }
     }
 
     /// Records a session as it is now, without subscriptions and queue.
@@ -274,12 +283,11 @@ impl Broker {
                 .then(|| now_ms.saturating_sub(session.detached_at_ms) / 1000),
             will: session.will.as_deref().map(|will| will_record(will)),
         };
-        let location = self.clients.journal.append(&record, session.durability);
-        session.location = location;
+        self.clients.journal.append(&record, session.durability);
     }
 
     /// Records all subscriptions of a session.
-    pub(super) fn record_subscriptions(&mut self, index: SessionIndex) {
+    fn record_subscriptions(&mut self, index: SessionIndex) {
         let Some(session) = self.clients.sessions.get(index as usize) else {
             return;
         };

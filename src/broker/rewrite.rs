@@ -90,8 +90,7 @@ impl Broker {
                 continue;
             }
             if session.location < before {
-                self.record_session(index, now_ms);
-                self.record_subscriptions(index);
+                self.record_with_subscriptions(index, now_ms);
             }
             if !self.record_queue(index, before, left, now_ms) {
                 return Some(index);

@@ -72,7 +72,7 @@ pub struct StoredEntry {
 pub struct StoredSession {
     /// Client Identifier; none until its record is found.
     pub client_identifier: Option<Box<str>>,
-    /// Where its record is.
+    /// No record of the session or of its subscriptions is before.
     pub location: u64,
     /// Session Expiry Interval, seconds.
     pub expiry_interval_s: u32,
@@ -108,6 +108,8 @@ pub struct StoredRetained {
 pub struct State {
     hasher: TopicHasher,
     clock: Clock,
+    /// Of the record that is applied.
+    position: u64,
     /// By number.
     pub sessions: Map<u64, StoredSession>,
     /// By Topic Name.
@@ -132,6 +134,7 @@ impl State {
         Self {
             hasher,
             clock,
+            position: 0,
             sessions: Map::default(),
             retained: Map::default(),
             origins: HashSet::default(),
@@ -170,6 +173,7 @@ impl State {
     }
 
     fn apply(&mut self, position: u64, record: &Record<'_>, elapsed_s: u64) {
+        self.position = position;
         match record {
             Record::Session {
                 session,
@@ -181,7 +185,6 @@ impl State {
                 let will = will.as_ref().map(|will| self.will(will));
                 let stored = self.session(*session);
                 stored.client_identifier = Some((*client_identifier).into());
-                stored.location = position;
                 stored.expiry_interval_s = *expiry_interval_s;
                 stored.detached_s = detached_s.map(|detached_s| detached_s + elapsed_s);
                 stored.will = will;
@@ -267,7 +270,13 @@ impl State {
     }
 
     fn session(&mut self, number: u64) -> &mut StoredSession {
-        self.sessions.entry(number).or_default()
+        let location = self.position;
+        self.sessions
+            .entry(number)
+            .or_insert_with(|| StoredSession {
+                location,
+                ..StoredSession::default()
+            })
     }
 
     fn entry(&mut self, session: u64, entry: u64) -> Option<&mut StoredEntry> {

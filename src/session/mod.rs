@@ -72,7 +72,7 @@ pub struct Session {
     pub will: Option<Box<Will>>,
     /// Its number in the log; 0 if it is not recorded.
     pub number: u64,
-    /// Where the log has it.
+    /// The log has the session and its subscriptions behind this position, all of them.
     pub location: u64,
     /// When its last connection ended, monotonic milliseconds.
     pub detached_at_ms: u64,
