@@ -39,10 +39,36 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Look into a data directory that no broker is using
+    Store {
+        /// What to do
+        #[command(subcommand)]
+        action: StoreAction,
+    },
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
         key: Option<String>,
+    },
+}
+
+/// What to do with a data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StoreAction {
+    /// Read all of it and say what is damaged; exit code 6 if anything is
+    Check {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Print every record, a line each
+    Dump {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Print how much of what it holds
+    Stats {
+        /// The data directory
+        dir: PathBuf,
     },
 }
 
@@ -58,6 +84,8 @@ pub enum Command {
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
     },
+    /// Look into a data directory.
+    Store(StoreAction),
     /// Explain a key, or all.
     Explain {
         /// The key or section.
@@ -203,6 +231,7 @@ fn command(cli: Cli) -> Command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Store { action }) => Command::Store(action),
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }
 }
@@ -322,6 +351,13 @@ mod tests {
             error.starts_with("/nonexistent/r.toml: cannot read"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn store() {
+        let stats = StoreAction::Stats { dir: "d".into() };
+        assert_eq!(parsed("store stats d"), Ok(Command::Store(stats)));
+        assert!(parsed("store stats").unwrap_err().contains("<DIR>"));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
-use ringmq::cli::{self, Command, RunArguments};
+use ringmq::cli::{self, Command, RunArguments, StoreAction};
 use ringmq::config::{self, Config};
 use ringmq::observability::log;
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
+use ringmq::storage::{StoreError, inspect};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
+        Command::Store(action) => look_into(&action),
         Command::Check {
             explain: Some(key), ..
         }
@@ -61,6 +63,25 @@ fn check(file: &std::path::Path) -> Result<(), Failure> {
     config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
     print_block(&format!("{}: no errors\n", file.display()));
     Ok(())
+}
+
+fn look_into(action: &StoreAction) -> Result<(), Failure> {
+    let failed = |error: StoreError| Failure::new(exit_code::STORAGE, error);
+    match action {
+        StoreAction::Check { dir } => {
+            let check = inspect::check(dir).map_err(failed)?;
+            print_block(&check.text);
+            match check.is_damaged {
+                true => Err(Failure::new(exit_code::STORAGE, "the store is damaged")),
+                false => Ok(()),
+            }
+        }
+        StoreAction::Dump { dir } => inspect::dump(dir, print_block).map_err(failed),
+        StoreAction::Stats { dir } => {
+            print_block(&inspect::stats(dir).map_err(failed)?);
+            Ok(())
+        }
+    }
 }
 
 fn explain(key: Option<&str>) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use glommio::io::{DmaFile, OpenOptions};
@@ -25,6 +25,8 @@ use super::segment::{self, Header};
 const NO_ROOM_RETRY: Duration = Duration::from_millis(200);
 /// How long the making of a segment is not tried again after it failed.
 const ALLOCATE_RETRY: Duration = Duration::from_secs(1);
+/// How long a store that is full waits before it looks again for what is not needed any more.
+const FULL_REWRITE_EVERY: Duration = Duration::from_secs(1);
 /// Answers of a thread that makes a segment.
 const ANSWERS_MAX: usize = 1;
 
@@ -72,7 +74,7 @@ enum Next {
     Opening(Rc<RefCell<Option<Result<Segment, LogError>>>>),
     Ready(Segment),
     /// It could not be made; when it was tried.
-    Failed(std::time::Instant),
+    Failed(Instant),
 }
 
 /// The log of one shard.
@@ -95,6 +97,7 @@ pub struct Log {
     rewrite_before: Option<u64>,
     /// The log may be cut before the first position as soon as it is safe up to the second.
     cut: Option<(u64, u64)>,
+    last_cut: Instant,
 }
 
 async fn open(path: PathBuf, start: u64) -> Result<Segment, LogError> {
@@ -150,6 +153,7 @@ impl Log {
             live_bytes: 0,
             rewrite_before: None,
             cut: None,
+            last_cut: Instant::now(),
         })
     }
 
@@ -248,7 +252,7 @@ impl Log {
                 }
                 Ok(Err(error)) => {
                     tracing::error!(log = %self.directory.display(), %error, "cannot make the next segment of the log");
-                    self.next = Next::Failed(std::time::Instant::now());
+                    self.next = Next::Failed(Instant::now());
                 }
                 Err(_) => {}
             },
@@ -306,11 +310,18 @@ impl Log {
     /// Whether the log is so much longer than what lives that it should be rewritten; then gives the position
     /// before which it can be cut after.
     pub fn wants_rewrite(&mut self) -> Option<u64> {
-        let long = self.bytes() > 2 * self.live_bytes + 2 * self.limits.segment_bytes;
-        if !long || self.rewrite_before.is_some() || self.cut.is_some() || self.older.is_empty() {
+        if self.rewrite_before.is_some() || self.cut.is_some() || self.older.is_empty() {
             return None;
         }
-        self.rewrite_before = Some(self.current.start);
+        let long = self.bytes() > 2 * self.live_bytes + 2 * self.limits.segment_bytes;
+        if long {
+            self.rewrite_before = Some(self.current.start);
+        } else if self.is_full() && self.last_cut.elapsed() >= FULL_REWRITE_EVERY {
+            // There is little room for a rewrite: a part at a time.
+            let place = self.older.len() / 4 + 1;
+            let next = self.older.get(place).map(|(start, _)| *start);
+            self.rewrite_before = next.or(Some(self.current.start));
+        }
         self.rewrite_before
     }
 
@@ -330,6 +341,7 @@ impl Log {
             .collect();
         self.older.retain(|(start, _)| *start >= before);
         self.live_bytes = self.bytes();
+        self.last_cut = Instant::now();
         std::thread::spawn(move || {
             for path in cut {
                 if let Err(error) = std::fs::remove_file(&path) {

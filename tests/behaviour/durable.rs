@@ -264,3 +264,207 @@ fn a_second_broker_is_kept_out() {
     let error = String::from_utf8_lossy(&second.stderr);
     assert!(error.contains("another broker is using"), "{error}");
 }
+
+/// Runs `ringmq store`; gives the exit code and what it printed.
+fn look_into(action: &str, store: &std::path::Path) -> (Option<i32>, String) {
+    let output = std::process::Command::new(crate::support::broker::binary())
+        .args(["store", action])
+        .arg(store)
+        .output()
+        .expect("ringmq store");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into())
+}
+
+/// The segments of all shards that have more than a header, the longest first.
+fn segments(store: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for shard in 0..8 {
+        let directory = store.join(format!("generation-1/shard-{shard}"));
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let bytes = std::fs::read(entry.path()).expect("a segment");
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            if used > 4096 {
+                found.push((used, entry.path()));
+            }
+        }
+    }
+    found.sort();
+    found.into_iter().rev().map(|(_, path)| path).collect()
+}
+
+#[test]
+fn a_store_is_read_without_a_broker() {
+    let broker = Broker::durable("");
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    reader.subscribe("q/+", 1);
+    reader.disconnect();
+    for n in 0..10 {
+        broker
+            .client("writer")
+            .publish("q/a", format!("payload {n}"), 1);
+    }
+    let store = broker.directory().join("store");
+    let (code, text) = look_into("check", &store);
+    assert_eq!(code, Some(6), "the broker is running: {text}");
+    let directory = broker.kill();
+    let (code, text) = look_into("check", &store);
+    assert!(code == Some(0) && text.contains("good"), "{text}");
+    let (_, text) = look_into("stats", &store);
+    assert!(
+        text.contains("1 sessions, 1 subscriptions, 10 queued"),
+        "{text}"
+    );
+    let (_, text) = look_into("dump", &store);
+    assert_eq!(text.matches(" Queued(").count(), 10, "{text}");
+    // Damage in the middle: what lies around it is used, and what is lost is said.
+    let path = &segments(&store)[0];
+    let mut bytes = std::fs::read(path).expect("a segment");
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("records");
+    let block = 4096 * (used / 4096 / 2);
+    bytes[block + 50] ^= 0xff;
+    std::fs::write(path, bytes).expect("a damaged segment");
+    let (code, text) = look_into("check", &store);
+    assert!(code == Some(6) && text.contains("bytes at"), "{text}");
+    let broker = Broker::revive(directory, "");
+    broker.expect_log(&["ERROR", "is damaged", "what it recorded is lost"]);
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    assert!(reader.session_present());
+    assert_eq!(reader.drain(crate::support::SILENCE_MS).len(), 9);
+}
+
+#[test]
+fn a_torn_end_is_cut_off() {
+    let broker = Broker::durable("");
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    reader.subscribe("q", 1);
+    reader.disconnect();
+    let mut writer = broker.client("writer");
+    for n in 0..5 {
+        writer.publish("q", n.to_string(), 1);
+    }
+    let store = broker.directory().join("store");
+    let directory = broker.kill();
+    let path = &segments(&store)[0];
+    let mut bytes = std::fs::read(path).expect("a segment");
+    let used = bytes.iter().rposition(|byte| *byte != 0).expect("records");
+    bytes[used - 3] ^= 0xff;
+    std::fs::write(path, bytes).expect("a torn segment");
+    let broker = Broker::revive(directory, "");
+    broker.expect_log(&["was not complete and is cut off"]);
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    for n in 0..4 {
+        reader.expect_message("q", n.to_string());
+    }
+    reader.expect_nothing_before_pong();
+    reader.disconnect();
+    let mut writer = broker.client("writer");
+    writer.publish("q", "later", 1);
+    let broker = broker.restart("");
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    assert_eq!(
+        reader
+            .drain(crate::support::SILENCE_MS)
+            .last()
+            .expect("a message")
+            .text(),
+        "later"
+    );
+}
+
+#[test]
+fn a_later_format_is_refused() {
+    let broker = Broker::durable("");
+    let store = broker.directory().join("store");
+    let _directory = broker.kill();
+    let manifest = std::fs::read_to_string(store.join("manifest")).expect("a manifest");
+    let later = manifest.replace("format 1", "format 2");
+    std::fs::write(store.join("manifest"), later).expect("a manifest");
+    let (code, text) = look_into("stats", &store);
+    assert!(
+        code == Some(6) && text.contains("format 2") && text.contains("later version"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_full_store_refuses_what_must_be_kept_and_nothing_else() {
+    let settings = "storage.segment_bytes = \"1MiB\"\nstorage.bytes_max = \"4MiB\"\nshards = 1\n\
+        session.outbox_bytes_max = \"64MiB\"";
+    let broker = Broker::durable(settings);
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    reader.subscribe("kept", 1);
+    reader.disconnect();
+    let mut passer = broker.client("passer");
+    passer.subscribe("passing", 1);
+    let mut writer = broker.client("writer");
+    let mut kept = 0;
+    let code = loop {
+        let code = writer.publish_with(Publish::new("kept", vec![b'x'; 10_000]).qos(1));
+        if code >= 0x80 || kept > 1_000 {
+            break code;
+        }
+        kept += 1;
+    };
+    assert_eq!(code, 0x97, "Quota exceeded after {kept} messages");
+    assert!(kept > 200, "{kept} of 10,000 bytes in 4 MiB");
+    writer.publish("passing", "others go on", 1);
+    passer.expect_message("passing", "others go on");
+    let retained = Publish::new("r", "value").qos(1).retain();
+    assert_eq!(writer.publish_with(retained), 0x97);
+    // A client before 5.0 cannot be told, and is not lied to.
+    let mut old = broker.client_of(Version::V311, "old");
+    old.send_raw(
+        &Publish::new("kept", "x")
+            .qos(1)
+            .identifier(1)
+            .bytes(Version::V311),
+    );
+    old.expect_closed();
+    // What is taken makes room.
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    for _ in 0..kept {
+        reader.message();
+    }
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    while writer.publish_with(Publish::new("kept", "again").qos(1)) >= 0x80 {
+        assert!(std::time::Instant::now() < deadline, "there is room again");
+        crate::support::sleep_ms(20);
+    }
+    reader.expect_message("kept", "again");
+}
+
+#[test]
+fn a_write_that_fails_ends_the_broker_and_loses_nothing() {
+    let settings = "storage.segment_bytes = \"1MiB\"\nshards = 1\ndurability = \"os\"";
+    let mut broker = Broker::durable(settings);
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    reader.subscribe("kept", 1);
+    reader.disconnect();
+    let mut writer = broker.client("writer");
+    for n in 0..20 {
+        writer.publish("kept", n.to_string(), 1);
+    }
+    // No file may be written from here on.
+    broker.limit_file_bytes(4096);
+    let message = Publish::new("kept", "not acknowledged")
+        .qos(1)
+        .identifier(99);
+    writer.send_raw(&message.bytes(Version::V5));
+    loop {
+        match writer.next(crate::support::PATIENCE) {
+            crate::support::Next::Packet(packet) => {
+                assert_ne!(packet.kind, Kind::PubAck, "it is not safe: {packet:?}");
+            }
+            crate::support::Next::Closed => break,
+            crate::support::Next::Silence => panic!("the broker goes on"),
+        }
+    }
+    assert_eq!(broker.wait().code(), Some(6), "{}", broker.log());
+    assert!(broker.log().contains("a write failed"), "{}", broker.log());
+    let broker = broker.restart_ended(settings);
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    for n in 0..20 {
+        reader.expect_message("kept", n.to_string());
+    }
+}

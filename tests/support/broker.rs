@@ -92,6 +92,23 @@ impl Broker {
         self.directory.take().expect("a directory")
     }
 
+    /// Starts another broker on the data directory of this one, which has ended.
+    pub fn restart_ended(mut self, settings: &str) -> Self {
+        assert!(self.ended, "the broker has ended");
+        let directory = self.directory.take().expect("a directory");
+        Self::durable_in(directory, settings)
+    }
+
+    /// From now on it cannot write to a file beyond so many bytes (EFBIG).
+    pub fn limit_file_bytes(&self, bytes: u64) {
+        let limit = rustix::process::Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        rustix::process::prlimit(Some(self.pid()), rustix::process::Resource::Fsize, limit)
+            .expect("a limit for the broker");
+    }
+
     /// Starts a broker on the directory of one that is gone.
     pub fn revive(directory: TempDir, settings: &str) -> Self {
         Self::durable_in(directory, settings)
