@@ -127,6 +127,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "runtime",
         &[
             "config",
+            "journal",
             "net",
             "observability",
             "routing",

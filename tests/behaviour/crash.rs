@@ -30,7 +30,7 @@ impl Random {
             },
             |text| text.parse().expect("RINGMQ_TEST_SEED is a number"),
         );
-        println!("RINGMQ_TEST_SEED={seed}");
+        eprintln!("RINGMQ_TEST_SEED={seed}");
         Self((seed ^ salt) | 1)
     }
 
@@ -275,7 +275,7 @@ fn crash(settings: &str, salt: u64) {
         }
     }
     for (writer, name) in writers.iter().zip(["one", "two"]) {
-        println!(
+        eprintln!(
             "{name}: {} published, {} acknowledged",
             writer.next, writer.acknowledged
         );
