@@ -7,7 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments, StoreAction};
 use ringmq::config::{self, Config};
-use ringmq::observability::log;
+use ringmq::net::listener::ListenError;
+use ringmq::observability::log::{self, LogControl};
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
@@ -114,7 +115,8 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
     let running = launch(&config, &cpus).map_err(|error| {
         let code = match &error {
-            LaunchError::Listen(_) => exit_code::LISTEN,
+            LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
+            LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
             LaunchError::Shard { .. } => exit_code::KERNEL,
             LaunchError::Store(_) | LaunchError::Log { .. } => exit_code::STORAGE,
             LaunchError::Mesh(_) => exit_code::UNEXPECTED,
@@ -128,7 +130,8 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &kernel.line(),
         running.store.as_ref().map(|store| store.summary.as_str()),
     ));
-    let ended = supervise(running, signals, &config);
+    let reload = || reload_log(arguments, &config, &log);
+    let ended = supervise(running, signals, &config, &reload);
     drop(log);
     ended
 }
@@ -138,6 +141,36 @@ fn cpus(config: &Config) -> Result<Vec<usize>, String> {
     placement::place(config.shards, config.cores.as_deref(), &allowed)
 }
 
+/// Reads the configuration again and logs as it says from now on; if anything is wrong with it, all stays as
+/// it is.
+fn reload_log(arguments: &RunArguments, running: &Config, log: &LogControl) {
+    if arguments.config.is_none() {
+        tracing::info!("no configuration file to read again");
+        return;
+    }
+    let config = match arguments.resolve() {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors.to_string().lines() {
+                tracing::error!("the configuration is not changed: {error}");
+            }
+            return;
+        }
+    };
+    if let Err(error) = log.set(&config.log) {
+        tracing::error!("the configuration is not changed: {error}");
+        return;
+    }
+    tracing::info!(level = config.log.level, "the [log] section is read again");
+    let other_log = Config {
+        log: running.log.clone(),
+        ..config
+    };
+    if other_log != *running {
+        tracing::warn!("other sections of the configuration have changed; restart to use them");
+    }
+}
+
 /// What the main thread waits for.
 enum Event {
     Signal(Signal),
@@ -145,8 +178,13 @@ enum Event {
 }
 
 /// Waits for a signal or for the shards to fail; drains; waits for the end, a second signal, or the end of
-/// the grace time.
-fn supervise(running: Running, mut signals: Signals, config: &Config) -> Result<(), Failure> {
+/// the grace time. `reload` does what SIGHUP asks for.
+fn supervise(
+    running: Running,
+    mut signals: Signals,
+    config: &Config,
+    reload: &dyn Fn(),
+) -> Result<(), Failure> {
     let (events, incoming) = crossbeam_channel::bounded(EVENTS_MAX);
     let of_signals = events.clone();
     std::thread::spawn(
@@ -170,9 +208,7 @@ fn supervise(running: Running, mut signals: Signals, config: &Config) -> Result<
                 );
                 break;
             }
-            Ok(Event::Signal(_)) => {
-                tracing::info!("nothing to reload yet; restart to read the configuration")
-            }
+            Ok(Event::Signal(_)) => reload(),
             Ok(Event::Ended(Ok(()))) => return Err(unexpected(&"the shards ended by themselves")),
             Ok(Event::Ended(Err(error @ LaunchError::Log { .. }))) => {
                 return Err(Failure::new(exit_code::STORAGE, error));

@@ -1,87 +1,64 @@
-//! `ringmq-bench`: drives an MQTT broker, and says what it costs.
+//! `ringmq-bench`: drives MQTT brokers, says what they cost, and compares them.
 //!
 //! Every run checks that each message came once and in order, and fails otherwise.
 
-mod codec;
+mod broker;
+mod cli;
+mod compare;
 mod engine;
-mod process;
+mod floor;
+mod live;
+mod measure;
+mod mqtt;
 mod report;
+mod run;
 mod scenario;
+mod settings;
+mod traffic;
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-/// Drives an MQTT broker and says what it costs
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// Where the broker listens
-    #[arg(long, default_value = "127.0.0.1:1883", global = true)]
-    address: SocketAddr,
-    /// The broker's process, whose CPU and memory are read
-    #[arg(long, default_value_t = 0, global = true)]
-    broker_pid: u32,
-    /// The CPU to run on
-    #[arg(long, global = true)]
-    cpu: Option<usize>,
-    /// One line of JSON instead of text
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    scenario: Scenario,
-}
+use cli::{Arguments, Command};
 
-#[derive(Debug, Subcommand)]
-enum Scenario {
-    /// Publishers and subscribers
-    Messages(scenario::messages::Options),
-    /// Connections that do nothing
-    Idle(scenario::idle::Options),
-    /// Many exact subscriptions
-    Subscribe(scenario::subscribe::Options),
-    /// Clients that behave, while another does not
-    Abuse(scenario::abuse::Options),
-}
+/// A run was carried out, and not all was as it must be.
+const FAILED: u8 = 1;
+/// A run could not be carried out.
+const NOT_RUN: u8 = 2;
 
-fn run(arguments: &Arguments) -> io::Result<String> {
-    if let Some(cpu) = arguments.cpu {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(cpu);
-        rustix::thread::sched_setaffinity(None, &set)?;
-    }
-    let (address, pid) = (arguments.address, arguments.broker_pid);
-    match &arguments.scenario {
-        Scenario::Messages(options) => {
-            let report = scenario::messages::run(address, options, pid)?;
-            let text = if arguments.json {
-                report.json()
-            } else {
-                report.text()
-            };
-            match report.faults {
-                0 => Ok(text),
-                _ => Err(io::Error::other(text)),
-            }
-        }
-        Scenario::Idle(options) => scenario::idle::run(address, options, pid),
-        Scenario::Subscribe(options) => scenario::subscribe::run(address, options, pid),
-        Scenario::Abuse(options) => scenario::abuse::run(address, options, pid),
-    }
-}
-
-#[allow(clippy::print_stdout)] // the result of the program
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Report(arguments) => run::report(&arguments).map(|()| true),
+        Command::List { name } => list(name.as_deref()).map(|()| true),
+        Command::Floor(options) => floor::run(&options).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
             eprintln!("ringmq-bench: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(NOT_RUN)
         }
     }
+}
+
+fn list(name: Option<&str>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Some(name) = name else {
+        for scenario in scenario::ALL {
+            writeln!(out, "{:26} {}", scenario.name, scenario.about)?;
+        }
+        return Ok(());
+    };
+    let prepared =
+        scenario::prepare(name, &settings::Options::default()).map_err(io::Error::other)?;
+    writeln!(out, "{name}: {}", prepared.about)?;
+    for (key, value) in prepared.configuration {
+        writeln!(out, "  --{key:16} {value}")?;
+    }
+    Ok(())
 }

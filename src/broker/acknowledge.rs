@@ -2,13 +2,12 @@
 
 use crate::journal::record::session_key;
 use crate::journal::{Origin, Record};
-use crate::mqtt::data_types::ProtocolVersion;
+use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
 use crate::session::inbound_qos2::Received;
-use crate::session::inflight::Stage;
 use crate::session::outbox::Queued;
 
 use super::durable::{Acknowledge, Due};
@@ -16,6 +15,11 @@ use super::envelope::Envelope;
 use super::receive::Violation;
 use super::record::record_done;
 use super::{Broker, Now};
+
+const NOT_FOUND: Violation = Violation {
+    reason_code: ReasonCode::PacketIdentifierNotFound,
+    cause: "no message with this Packet Identifier is on its way",
+};
 
 impl Broker {
     /// PUBACK ends a QoS 1 delivery. One that belongs to nothing is passed over: the client may have sent
@@ -34,10 +38,10 @@ impl Broker {
         else {
             return Ok(());
         };
-        let done = delivery.in_flight.remove(ack.packet_identifier);
-        if let Some(done) = done.filter(|done| done.queued.entry != 0) {
-            self.record_acknowledged(index, &done.queued);
-        }
+        let Some(done) = delivery.in_flight.acknowledge(ack.packet_identifier) else {
+            return Ok(());
+        };
+        self.record_acknowledged(index, &done.queued);
         self.after_acknowledgement(index, now);
         Ok(())
     }
@@ -53,7 +57,7 @@ impl Broker {
             return;
         };
         let waits = !delivery.outbox.is_empty()
-            || !delivery.retained_deliveries.is_empty()
+            || delivery.retained.is_some()
             || delivery.in_flight.needs_resend();
         if waits {
             self.pump(index, now);
@@ -76,41 +80,41 @@ impl Broker {
         let (generation, epoch) = (session.generation, session.epoch);
         let (number, durability) = (session.number, session.durability);
         let in_flight = &mut session.delivery_mut().in_flight;
+        let known = in_flight.release(identifier);
         if ack.reason_code.is_error() {
-            if let Some(done) = in_flight.remove(identifier) {
-                self.record_acknowledged(index, &done.queued);
+            if known {
+                if let Some(done) = in_flight.remove(identifier) {
+                    self.record_acknowledged(index, &done.queued);
+                }
+                self.after_acknowledgement(index, now);
             }
-            self.after_acknowledgement(index, now);
             return Ok(());
         }
-        let reason_code = match in_flight.find(identifier) {
-            Some(entry) if entry.queued.entry != 0 => {
-                // PUBREL ends what the client remembers, so it must not forget more than the log does.
-                let entry_name = entry.queued.entry;
-                entry.stage = Stage::Released;
-                let record = Record::Received {
-                    session: number,
-                    entry: entry_name,
-                };
-                self.clients.journal.append(&record, durability);
-                let safe_at = self.clients.journal.end();
-                entry.safe_at = safe_at;
-                let due = Due::Release {
-                    session: index,
-                    generation,
-                    epoch,
-                    identifier,
-                };
-                self.clients.due.push_back((safe_at, due));
-                return Ok(());
-            }
-            Some(entry) => {
-                entry.stage = Stage::Released;
-                ReasonCode::Success
-            }
-            None => ReasonCode::PacketIdentifierNotFound,
-        };
-        let release = Acknowledgement::new(identifier, reason_code);
+        if !known {
+            self.answer_error(slot, PacketType::PubRel, identifier, NOT_FOUND);
+            return Ok(());
+        }
+        if let Some(entry) = in_flight.find(identifier)
+            && entry.queued.entry != 0
+        {
+            // PUBREL ends what the client remembers, so it must not forget more than the log does.
+            let record = Record::Received {
+                session: number,
+                entry: entry.queued.entry,
+            };
+            self.clients.journal.append(&record, durability);
+            let safe_at = self.clients.journal.end();
+            entry.safe_at = safe_at;
+            let due = Due::Release {
+                session: index,
+                generation,
+                epoch,
+                identifier,
+            };
+            self.clients.due.push_back((safe_at, due));
+            return Ok(());
+        }
+        let release = Acknowledgement::new(identifier, ReasonCode::Success);
         self.clients
             .send(slot, |out| release.encode(version, PacketType::PubRel, out));
         Ok(())
@@ -134,21 +138,18 @@ impl Broker {
             .delivery
             .as_mut()
             .and_then(|delivery| delivery.inbound_qos2.remove(identifier));
-        if let Some(received) = received
-            && !received.shards.is_empty()
-        {
+        let Some(received) = received else {
+            self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
+            return Ok(());
+        };
+        if !received.shards.is_empty() {
             let to = self.addressee(slot);
             let number = self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
             self.close_origins(index, &received, Some(number), now);
             self.asked_all(number, None, now);
             return Ok(());
         }
-        let known = received.is_some();
-        let reason_code = match known {
-            true => ReasonCode::Success,
-            false => ReasonCode::PacketIdentifierNotFound,
-        };
-        let complete = Acknowledgement::new(identifier, reason_code);
+        let complete = Acknowledgement::new(identifier, ReasonCode::Success);
         self.clients.send(slot, |out| {
             complete.encode(version, PacketType::PubComp, out)
         });
@@ -205,7 +206,33 @@ impl Broker {
         ack: &Acknowledgement<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        self.puback(index, ack, now)
+        let delivery = self
+            .clients
+            .session_mut(index)
+            .and_then(|session| session.delivery.as_mut());
+        let completed = delivery
+            .and_then(|delivery| delivery.in_flight.complete(ack.packet_identifier))
+            .is_some();
+        if completed {
+            self.after_acknowledgement(index, now);
+        }
+        Ok(())
+    }
+
+    /// Acknowledges with an error, and says why to a client that wants to know [MQTT-3.1.2-29].
+    pub(super) fn answer_error(
+        &mut self,
+        slot: u32,
+        kind: PacketType,
+        identifier: PacketIdentifier,
+        error: Violation,
+    ) {
+        let ack = Acknowledgement::new(identifier, error.reason_code);
+        // Where CONNACK did fit, an acknowledgement without properties does.
+        self.clients
+            .send_explained(slot, Some(error.cause), |version, properties, out| {
+                Acknowledgement { properties, ..ack }.encode(version, kind, out);
+            });
     }
 
     fn version(&self, slot: u32) -> ProtocolVersion {

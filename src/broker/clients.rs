@@ -10,10 +10,12 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::journal::Journal;
+use crate::mqtt::data_types::ProtocolVersion;
+use crate::mqtt::properties::Properties;
 use crate::observability::counters::Counters;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::Readiness;
-use crate::routing::topic_hash::{TopicHash, TopicHasher};
+use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
 
 use super::connection::{Connection, Phase};
@@ -34,8 +36,8 @@ pub(super) struct Clients {
     pub(super) buffers: Buffers,
     pub(super) prefab: Prefab,
     pub(super) counters: Counters,
-    /// Live messages with RETAIN to sessions that are being sent retained ones.
-    pub(super) live_retained: Vec<(SessionIndex, TopicHash)>,
+    /// What routing has cost so far, in bytes of a connection's share of a turn.
+    pub(super) routing_cost: u64,
     /// What is recorded and not yet handed to the log.
     pub(super) journal: Journal,
     /// What is done when the log is safe up to a position, in order: at most one or two for each record that
@@ -55,7 +57,7 @@ impl Clients {
             buffers: Buffers::default(),
             prefab: Prefab::default(),
             counters: Counters::default(),
-            live_retained: Vec::new(),
+            routing_cost: 0,
             journal: Journal::off(),
             due: VecDeque::new(),
         }
@@ -201,6 +203,54 @@ impl Clients {
         }
     }
 
+    /// Appends a packet if it is within `packet_bytes_max`; tells whether it was [MQTT-3.1.2-24].
+    pub(super) fn send_within(
+        &mut self,
+        slot: u32,
+        packet_bytes_max: u32,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        if packet_bytes_max == u32::MAX {
+            self.send(slot, encode);
+            return true;
+        }
+        let mut packet = Vec::new();
+        encode(&mut packet);
+        let fits = packet.len() <= packet_bytes_max as usize;
+        if fits {
+            self.send(slot, |out| out.extend_from_slice(&packet));
+        }
+        fits
+    }
+
+    /// Appends an answer that fits without properties; `cause` is its Reason String if the client wants Reason
+    /// Strings and the packet is within its Maximum Packet Size (3.4.2.2.2).
+    pub(super) fn send_explained(
+        &mut self,
+        slot: u32,
+        cause: Option<&'static str>,
+        mut encode: impl FnMut(ProtocolVersion, Properties<'static>, &mut Vec<u8>),
+    ) {
+        let Some(connection) = self.connection(slot) else {
+            return;
+        };
+        let terms = connection.terms;
+        if cause.is_some() && terms.version.is_v5() && terms.problem_information {
+            let explained = Properties {
+                reason_string: cause,
+                ..Properties::default()
+            };
+            if self.send_within(slot, terms.packet_bytes_max, |out| {
+                encode(terms.version, explained, out);
+            }) {
+                return;
+            }
+        }
+        self.send(slot, |out| {
+            encode(terms.version, Properties::default(), out);
+        });
+    }
+
     /// Whether a member of a shared group can take a message now.
     pub(super) fn readiness(&self, session: SessionIndex) -> Option<Readiness> {
         let session = self.session(session)?;
@@ -209,7 +259,10 @@ impl Clients {
         };
         let (in_flight, open, waiting) =
             session.delivery.as_ref().map_or((0, true, 0), |delivery| {
-                let open = delivery.in_flight.is_open(connection.terms.in_flight_max);
+                let open = delivery.in_flight.is_open(
+                    connection.terms.in_flight_max,
+                    self.config.session.in_flight_bytes_max,
+                );
                 (delivery.in_flight.len(), open, delivery.outbox.len())
             });
         let full = !open

@@ -1,26 +1,29 @@
 //! CONNECT (3.1, 4.1): where a connection belongs, whether it is taken, and for which session.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::config::limits::Durability;
 use crate::mqtt::data_types::ProtocolVersion;
-use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::frame::{Framing, frame};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::connack::ConnAck;
 use crate::mqtt::packet::connect::{self, Connect};
 use crate::mqtt::properties::Properties;
 use crate::mqtt::reason_code::ReasonCode;
+use crate::mqtt::topic_name::level_count;
+use crate::observability::counters::EndCause;
 use crate::routing::application_message::MessageView;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
-use crate::session::negotiation::Terms;
+use crate::session::negotiation::{Terms, shortened};
 use crate::session::will::Will;
 
 use super::connection::{Ended, Phase};
 use super::receive::Violation;
 use super::timers::Timer;
-use super::{Broker, Now};
+use super::{Broker, Now, listener_limits};
 
 /// Where a connection belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,23 +62,13 @@ pub fn placement(
 }
 
 impl Broker {
-    /// The first packet, which must be CONNECT [MQTT-3.1.0-1].
-    pub(super) fn first_packet(
+    /// The first packet of a connection.
+    pub(super) fn connect(
         &mut self,
         slot: u32,
-        frame: &Frame<'_>,
+        connect: &Connect<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        match frame.packet_type()? {
-            PacketType::Connect => self.connect(slot, &Connect::decode(frame)?, now),
-            _ => Err(Violation::new(
-                ReasonCode::ProtocolError,
-                "the first packet is not CONNECT",
-            )),
-        }
-    }
-
-    fn connect(&mut self, slot: u32, connect: &Connect<'_>, now: Now) -> Result<(), Violation> {
         let listener = self
             .clients
             .connection(slot)
@@ -89,13 +82,30 @@ impl Broker {
             }
             given => given,
         };
-        let present = self.take_over(client_identifier, connect.clean_start, now);
-        let limits = self.listener(listener);
+        let config = Arc::clone(&self.config);
+        let limits = listener_limits(&config, listener);
         let terms = Terms::negotiate(connect, limits, &self.config.session);
         let mut properties = terms.connack(connect, limits);
         if !assigned.is_empty() {
             properties.assigned_client_identifier = Some(&assigned);
         }
+        let mut connack = ConnAck {
+            session_present: false,
+            reason_code: ReasonCode::Success,
+            properties,
+        };
+        if !fits(&connack, terms.version, terms.packet_bytes_max) {
+            connack.properties = shortened(properties);
+        }
+        if !fits(&connack, terms.version, terms.packet_bytes_max) {
+            // [MQTT-3.1.2-24]
+            return Err(Violation::new(
+                ReasonCode::PacketTooLarge,
+                "the Maximum Packet Size is too small for CONNACK",
+            ));
+        }
+        let present = self.take_over(client_identifier, connect.clean_start, now);
+        connack.session_present = present.is_some();
         let session_index = match present {
             Some(session) => session,
             None => self.new_session(client_identifier)?,
@@ -122,14 +132,9 @@ impl Broker {
         let counters = &mut self.clients.counters;
         counters.connections += 1;
         counters.connections_accepted += 1;
-        counters.connections_peak = counters.connections_peak.max(counters.connections);
-        let connack = ConnAck {
-            session_present: present.is_some(),
-            reason_code: ReasonCode::Success,
-            properties,
-        };
         self.clients
             .send(slot, |out| connack.encode(terms.version, out));
+        self.count_member(session_index, true);
         self.member_availability(session_index);
         self.pump(session_index, now);
         Ok(())
@@ -303,40 +308,29 @@ impl Broker {
     }
 
     /// Answers a CONNECT that is not taken, in the client's own format, and closes. What does not even
-    /// look like CONNECT gets no answer.
+    /// look like CONNECT gets no answer, and neither does what no return code of its version says.
     pub(super) fn refuse_connect(&mut self, slot: u32, bytes: &[u8], violation: Violation) {
-        let body = match frame(bytes, usize::MAX) {
-            Ok(Framing::Complete(frame)) => frame.body,
-            _ => bytes.get(2..).unwrap_or(&[]),
+        let whole = match frame(bytes, usize::MAX) {
+            Ok(Framing::Complete(frame)) => Some(frame),
+            _ => None,
         };
+        let body = whole.map_or(bytes.get(2..).unwrap_or(&[]), |frame| frame.body);
+        let connect = whole.and_then(|frame| Connect::decode(&frame).ok());
         let is_connect = bytes.first() == Some(&PacketType::Connect.first_byte());
         let version = connect::peek_version(body).or(match violation.reason_code {
             ReasonCode::UnsupportedProtocolVersion => Some(version_to_refuse_in(body)),
             _ => None,
         });
         if let Some(version) = version.filter(|_| is_connect) {
-            let mut properties = Properties::default();
-            if version.is_v5() {
-                properties.reason_string = Some(violation.cause);
-            }
-            let config = std::sync::Arc::clone(&self.config);
-            if let Some(redirect) = &config.redirect {
-                properties.server_reference = Some(&redirect.server_reference);
-            }
-            let refusal = ConnAck {
-                session_present: false,
-                reason_code: violation.reason_code,
-                properties,
-            };
-            self.clients.send(slot, |out| refusal.encode(version, out));
+            let packet_bytes_max = connect
+                .as_ref()
+                .and_then(|connect| connect.properties.maximum_packet_size);
+            self.send_refusal(slot, violation, version, packet_bytes_max);
         }
-        let client_identifier = match frame(bytes, usize::MAX) {
-            Ok(Framing::Complete(frame)) => {
-                Connect::decode(&frame).map_or("", |connect| connect.client_identifier)
-            }
-            _ => "",
-        };
-        self.clients.counters.connections_ended_by_broker += 1;
+        let client_identifier = connect.map_or("", |connect| connect.client_identifier);
+        self.clients
+            .counters
+            .end_connection(EndCause::ConnectRefused);
         self.ended.push(Ended {
             slot,
             client_identifier: client_identifier.into(),
@@ -345,6 +339,42 @@ impl Broker {
             by_broker: true,
         });
         self.close(slot);
+    }
+
+    /// CONNACK with why, as far as the client takes it [MQTT-3.2.2-19].
+    fn send_refusal(
+        &mut self,
+        slot: u32,
+        violation: Violation,
+        version: ProtocolVersion,
+        packet_bytes_max: Option<u32>,
+    ) {
+        let config = Arc::clone(&self.config);
+        let server_reference = config
+            .redirect
+            .as_ref()
+            .map(|redirect| redirect.server_reference.as_str());
+        let refusal = |reason_string, server_reference| ConnAck {
+            session_present: false,
+            reason_code: violation.reason_code,
+            properties: Properties {
+                reason_string,
+                server_reference,
+                ..Properties::default()
+            },
+        };
+        let candidates = [
+            refusal(Some(violation.cause), server_reference),
+            refusal(None, server_reference),
+            refusal(None, None),
+        ];
+        let limit = packet_bytes_max.unwrap_or(u32::MAX);
+        let found = candidates
+            .iter()
+            .find(|refusal| refusal.exists_in(version) && fits(refusal, version, limit));
+        if let Some(refusal) = found {
+            self.clients.send(slot, |out| refusal.encode(version, out));
+        }
     }
 
     /// What is wrong with a Topic Name beside its syntax.
@@ -356,10 +386,21 @@ impl Broker {
         if topic.len() > usize::from(limits.topic_bytes_max) {
             return Some("the Topic Name is longer than topic_bytes_max");
         }
-        let levels = crate::mqtt::topic_name::level_count(topic);
-        (levels > usize::from(limits.topic_levels_max))
+        // Most are shorter than they may have levels, and need not be counted.
+        let levels_max = usize::from(limits.topic_levels_max);
+        (topic.len() >= levels_max && level_count(topic) > levels_max)
             .then_some("the Topic Name has more than topic_levels_max levels")
     }
+}
+
+/// Whether a CONNACK is not larger than the client's Maximum Packet Size.
+fn fits(connack: &ConnAck<'_>, version: ProtocolVersion, packet_bytes_max: u32) -> bool {
+    if packet_bytes_max == u32::MAX {
+        return true;
+    }
+    let mut packet = Vec::new();
+    connack.encode(version, &mut packet);
+    packet.len() <= packet_bytes_max as usize
 }
 
 /// A client of a later version than 5 can read a 5.0 CONNACK; any other reads that of 3.1.1.

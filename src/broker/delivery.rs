@@ -3,7 +3,7 @@
 //! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
-use crate::config::limits::LARGE_PAYLOAD_BYTES;
+use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES};
 use crate::journal::Origin;
 use crate::journal::record::Progress;
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
@@ -14,7 +14,8 @@ use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::{Counters, DropCause};
 use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
-use crate::routing::shared_subscription::GroupName;
+use crate::routing::shared_subscription::{GroupName, GroupSerial};
+use crate::routing::topic_hash::TopicHash;
 use crate::session::inflight::Stage;
 use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
@@ -83,7 +84,7 @@ pub(super) struct Target<'a> {
     pub(super) retain: bool,
     pub(super) subscription_identifiers: &'a [u32],
     /// The shared group that chose the session.
-    pub(super) group: Option<(u32, &'a GroupName)>,
+    pub(super) group: Option<(GroupSerial, &'a GroupName)>,
 }
 
 /// The packets of the message that is being routed, encoded once: by protocol and by whether there is a
@@ -175,24 +176,34 @@ impl Clients {
         publication: &mut Publication<'_>,
         now_ms: u64,
     ) {
-        let qos = target.qos.min(publication.view.qos);
         if publication.view.retain {
-            self.note_live_retained(target.session, publication);
+            self.note_live_retained(target.session, publication.view.topic_hash, now_ms);
         }
+        self.deliver_retained(target, publication, now_ms);
+    }
+
+    /// The same for a retained message, which is no live one.
+    #[inline]
+    pub(super) fn deliver_retained(
+        &mut self,
+        target: &Target<'_>,
+        publication: &mut Publication<'_>,
+        now_ms: u64,
+    ) {
+        self.routing_cost += DELIVERY_COST_BYTES;
+        let qos = target.qos.min(publication.view.qos);
         match qos {
             QoS::AtMostOnce => self.deliver_at_most_once(target, publication, now_ms),
             _ => self.deliver_acknowledged(target, qos, publication, now_ms),
         }
     }
 
-    fn note_live_retained(&mut self, session: SessionIndex, publication: &Publication<'_>) {
-        let delivering = self
-            .session(session)
-            .and_then(|session| session.delivery.as_ref())
-            .is_some_and(|delivery| !delivery.retained_deliveries.is_empty());
-        if delivering {
-            self.live_retained
-                .push((session, publication.view.topic_hash));
+    fn note_live_retained(&mut self, session: SessionIndex, topic: TopicHash, now_ms: u64) {
+        if let Some(session) = self.session_mut(session)
+            && let Some(delivery) = session.delivery.as_mut()
+            && let Some(backlog) = delivery.retained.as_mut()
+        {
+            backlog.note(topic, now_ms);
         }
     }
 
@@ -280,6 +291,7 @@ impl Clients {
         now_ms: u64,
     ) {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
+        let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
         let Some((slot, session, connection)) = self.connected(target.session) else {
             self.queue(target, qos, publication, now_ms);
             return;
@@ -287,7 +299,9 @@ impl Clients {
         let open = connection.output.bytes() <= output_bytes_max
             && session.delivery.as_ref().is_none_or(|delivery| {
                 delivery.outbox.is_empty()
-                    && delivery.in_flight.is_open(connection.terms.in_flight_max)
+                    && delivery
+                        .in_flight
+                        .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
             });
         if !open {
             self.queue(target, qos, publication, now_ms);
@@ -353,8 +367,7 @@ impl Clients {
         if session.connection.is_none() && !session.is_persistent() {
             return;
         }
-        let recorded = session.is_recorded();
-        if recorded {
+        if session.is_recorded() {
             if !self.may_record(publication) {
                 return;
             }
@@ -365,24 +378,28 @@ impl Clients {
         };
         let (number, durability) = (session.number, session.durability);
         let journal = &mut self.journal;
-        let dropped = session
-            .delivery_mut()
-            .outbox
-            .push(queued, limits, |dropped| {
-                record_done(journal, number, durability, dropped);
-            });
+        let outbox = &mut session.delivery_mut().outbox;
+        let dropped = outbox.push(queued, limits, now_ms, |dropped| {
+            record_done(journal, number, durability, dropped);
+        });
         self.counters
-            .drop_messages(DropCause::OutboxFull, dropped as u64);
+            .drop_messages(DropCause::Expired, dropped.expired as u64);
+        self.counters
+            .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
     }
 
     /// Whether a session's connection can be given more output.
     pub(super) fn has_room(&mut self, session: SessionIndex) -> bool {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
+        let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
         let Some((_, session, connection)) = self.connected(session) else {
             return false;
         };
         let open = session.delivery.as_ref().is_none_or(|delivery| {
-            delivery.outbox.is_empty() && delivery.in_flight.is_open(connection.terms.in_flight_max)
+            delivery.outbox.is_empty()
+                && delivery
+                    .in_flight
+                    .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
         });
         open && connection.output.bytes() <= output_bytes_max / 2
     }
@@ -393,6 +410,7 @@ impl Clients {
         loop {
             let output_bytes_max = self.config.network.output_bytes_max as usize;
             let committed = self.journal.committed();
+            let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
             let Some((slot, session, connection)) = self.connected(index) else {
                 return;
             };
@@ -404,24 +422,23 @@ impl Clients {
             }
             let in_flight_max = connection.terms.in_flight_max;
             let version = connection.version();
-            let window_room = delivery.in_flight.outstanding_below(in_flight_max);
             let mut held = false;
-            if let Some((identifier, entry)) = delivery.in_flight.next_resend() {
-                held = entry.safe_at > committed;
+            if let Some(safe_at) = delivery.in_flight.next_safe_at() {
+                held = safe_at > committed;
                 if !held {
-                    if !window_room {
+                    if !delivery.in_flight.outstanding_below(in_flight_max) {
                         return;
                     }
-                    if entry.stage == Stage::ResendRelease {
-                        entry.stage = Stage::Released;
+                    let Some((identifier, entry, again)) = delivery.in_flight.resend_next() else {
+                        return;
+                    };
+                    if entry.stage == Stage::Released {
                         let release = Acknowledgement::new(identifier, ReasonCode::Success);
                         self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
                         continue;
                     }
-                    let dup = entry.stage == Stage::Resend;
-                    entry.stage = Stage::Published;
                     let queued = entry.queued.clone();
-                    self.send_queued(slot, index, &queued, Some(identifier), dup, now_ms);
+                    self.send_queued(slot, index, &queued, Some(identifier), again, now_ms);
                     continue;
                 }
             }
@@ -429,7 +446,11 @@ impl Clients {
                 return;
             };
             let acknowledged = front.qos != QoS::AtMostOnce;
-            if acknowledged && !delivery.in_flight.is_open(in_flight_max) {
+            if acknowledged
+                && !delivery
+                    .in_flight
+                    .is_open(in_flight_max, in_flight_bytes_max)
+            {
                 return;
             }
             if held && front.entry == 0 {

@@ -3,6 +3,7 @@
 use crate::mqtt::packet::disconnect::Disconnect;
 use crate::mqtt::properties::Properties;
 use crate::mqtt::reason_code::ReasonCode;
+use crate::observability::counters::EndCause;
 use crate::routing::ids::SessionIndex;
 use crate::session::negotiation::SESSION_NEVER_EXPIRES;
 use crate::session::will::WillDue;
@@ -21,11 +22,15 @@ impl Broker {
         disconnect: &Disconnect<'_>,
         now: Now,
     ) -> Result<(), Violation> {
+        let asked_in_connect = self
+            .clients
+            .connection(slot)
+            .is_some_and(|connection| connection.terms.session_expiry_asked);
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
         };
         if let Some(expiry_s) = disconnect.properties.session_expiry_interval_s {
-            if session.expiry_interval_s == 0 && expiry_s > 0 {
+            if !asked_in_connect && expiry_s > 0 {
                 // 3.14.2.2.2
                 return Err(Violation::new(
                     ReasonCode::ProtocolError,
@@ -75,7 +80,7 @@ impl Broker {
         if phase == Phase::Closing {
             return;
         }
-        self.clients.counters.connections_ended_by_broker += 1;
+        self.count_ended(EndCause::of(reason_code));
         self.note_ended(slot, reason_code, cause, true);
         if let Phase::Connected(session) = phase {
             self.send_disconnect(slot, reason_code, cause);
@@ -84,6 +89,11 @@ impl Broker {
         } else {
             self.close(slot);
         }
+    }
+
+    /// Counts a connection that the broker, or its shard, has ended.
+    pub fn count_ended(&mut self, cause: EndCause) {
+        self.clients.counters.end_connection(cause);
     }
 
     /// Tells every client that the server is shutting down.
@@ -161,6 +171,7 @@ impl Broker {
     /// The session is without a connection from now on: its Will, its expiry, its place in shared groups.
     pub(super) fn detach(&mut self, index: SessionIndex, now: Now) {
         self.clients.counters.connections -= 1;
+        self.count_member(index, false);
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };

@@ -69,6 +69,7 @@ pub(super) enum Acknowledge {
     UnsubAck {
         to: Addressee,
         packet: Box<UnsubAck<'static>>,
+        cause: Option<&'static str>,
     },
     /// The Will is published everywhere.
     WillGone { session: u64 },
@@ -229,6 +230,13 @@ impl Broker {
             && self.clients.connection(slot).is_some_and(|connection| {
                 self.config.durability_at(connection.listener) > Durability::Memory
             })
+    }
+
+    /// Whether acknowledgements to a connection wait, so that others must wait behind them.
+    pub(super) fn has_pending(&self, slot: u32) -> bool {
+        self.clients
+            .connection(slot)
+            .is_some_and(|connection| connection.pending_acknowledgements > 0)
     }
 
     pub(super) fn addressee(&self, slot: u32) -> Addressee {
@@ -398,7 +406,8 @@ impl Broker {
                     generation,
                     identifier,
                     &pending.recorded_by,
-                    pending.refused,
+                    pending.refused || reason_code.is_error(),
+                    now,
                 );
                 let kind = PacketType::PubRec;
                 self.acknowledge_publish(
@@ -417,12 +426,17 @@ impl Broker {
                     self.send_acknowledgement(to.slot, kind, identifier, ReasonCode::Success);
                 }
             }
-            Acknowledge::UnsubAck { to, packet } => {
-                if reached
-                    && let Some(version) = self.clients.connection(to.slot).map(|c| c.version())
-                {
-                    self.clients
-                        .send(to.slot, |out| packet.encode(version, out));
+            Acknowledge::UnsubAck {
+                to,
+                mut packet,
+                cause,
+            } => {
+                if reached {
+                    let encode = |version, properties, out: &mut Vec<u8>| {
+                        packet.properties = properties;
+                        packet.encode(version, out);
+                    };
+                    self.clients.send_explained(to.slot, cause, encode);
                 }
             }
             Acknowledge::WillGone { session } => self.record(&Record::WillGone { session }),
@@ -462,27 +476,31 @@ impl Broker {
         }
     }
 
-    /// PUBREC leaves: what comes again is not routed again.
+    /// PUBREC leaves: what comes again is not routed again. An error ends the flow, and the identifier is
+    /// free again [MQTT-4.3.3-9].
     fn settle_reception(
         &mut self,
-        session: SessionIndex,
+        index: SessionIndex,
         generation: u32,
         identifier: PacketIdentifier,
         recorded_by: &ShardBits,
-        refused: bool,
+        ends: bool,
+        now: Now,
     ) {
-        let session = self.clients.session_mut(session);
+        let session = self.clients.session_mut(index);
         let Some(session) = session.filter(|session| session.generation == generation) else {
             return;
         };
         let inbound = &mut session.delivery_mut().inbound_qos2;
-        if refused {
-            inbound.remove(identifier);
-        } else if let Some(received) = inbound.find(identifier) {
+        if let Some(received) = inbound.find(identifier) {
             received.reception = Reception::Done;
             received.shards.add_all(recorded_by);
         }
+        let ended = ends.then(|| inbound.remove(identifier)).flatten();
         session.shrink();
+        if let Some(received) = ended {
+            self.close_origins(index, &received, None, now);
+        }
     }
 
     /// A message whose PUBREC waits has come again on another connection, which gets it.

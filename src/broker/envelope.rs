@@ -227,8 +227,7 @@ struct Lane {
 pub struct Mesh {
     id: ShardId,
     lanes: Vec<Lane>,
-    /// Of batches that have been taken, one for each lane at most: what has just been read is warm, and
-    /// grows no more.
+    /// Of batches that their targets have read, one for each lane at most.
     spare: Vec<Buffers>,
     staged_bytes_max: usize,
     congested: bool,
@@ -271,15 +270,15 @@ impl Mesh {
         lane
     }
 
-    /// Takes the buffers of a batch that has been read.
-    pub fn recycle(&mut self, mut envelopes: Vec<Envelope>, mut content: Vec<u8>) {
-        let small = envelopes.capacity() * size_of::<Envelope>() <= SPARE_BATCH_BYTES_MAX
-            && content.capacity() <= SPARE_BATCH_BYTES_MAX;
+    /// Takes the buffers of a batch of this shard that its target has read: nothing is allocated in steady
+    /// state, and no core frees what another one allocated. Tells whether there is room for more.
+    pub fn recycle(&mut self, batch: Batch) -> bool {
+        let small = batch.envelopes.capacity() * size_of::<Envelope>() <= SPARE_BATCH_BYTES_MAX
+            && batch.content.capacity() <= SPARE_BATCH_BYTES_MAX;
         if small && self.spare.len() < self.lanes.len() {
-            envelopes.clear();
-            content.clear();
-            self.spare.push((envelopes, content));
+            self.spare.push((batch.envelopes, batch.content));
         }
+        self.spare.len() < self.lanes.len()
     }
 
     /// Stages an envelope.

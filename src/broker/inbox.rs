@@ -7,8 +7,9 @@ use super::envelope::{Answer, Asked, Batch, Envelope};
 use super::{Broker, Now};
 
 impl Broker {
-    /// Takes a batch of another shard, in order.
-    pub fn take_batch(&mut self, mut batch: Batch, now: Now) {
+    /// Takes a batch of another shard, in order. Gives the batch back empty, for its sender to fill again
+    /// ([`super::envelope::Mesh::recycle`]).
+    pub fn take_batch(&mut self, mut batch: Batch, now: Now) -> Batch {
         let mut content = batch.content.as_slice();
         for envelope in batch.envelopes.drain(..) {
             let Envelope::Inline(inline) = envelope else {
@@ -22,7 +23,8 @@ impl Broker {
             self.route_asked(batch.from, Publication::new(view), asked, now);
         }
         self.flush_answers();
-        self.mesh.recycle(batch.envelopes, batch.content);
+        batch.content.clear();
+        batch
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {
@@ -40,7 +42,7 @@ impl Broker {
                 self.release_subacks(now);
             }
             Envelope::Retain { message, asked } => {
-                let outcome = self.set_retained(message, now);
+                let (_, outcome) = self.set_retained(message, now);
                 self.answer_or_wait(from, asked, outcome, now);
             }
             Envelope::Answers(answers) => {

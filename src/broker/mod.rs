@@ -99,8 +99,8 @@ pub struct Broker {
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
     system_topics: SystemTopics,
-    /// Where the search for expired retained messages goes on, while there may be any.
-    sweep: Option<Box<str>>,
+    /// [`Timer::Sweep`] is set.
+    sweep_armed: bool,
     /// Counts assigned Client Identifiers and generations of sessions.
     serial: u32,
     /// Reused by every PUBLISH.
@@ -143,7 +143,7 @@ impl Broker {
             wheel: TimerWheel::new(now.mono_ms),
             ended: Vec::new(),
             system_topics: SystemTopics::new(now),
-            sweep: None,
+            sweep_armed: false,
             serial: 0,
             found: Vec::new(),
             matched: Vec::new(),
@@ -163,9 +163,7 @@ impl Broker {
 
     /// The limits of a listener by its place in the configuration.
     fn listener(&self, listener: u16) -> &ListenerLimits {
-        let listeners = &self.config.listeners;
-        // There is at least one, and `listener` comes from the same list.
-        &listeners[usize::from(listener).min(listeners.len() - 1)].limits
+        listener_limits(&self.config, listener)
     }
 
     /// A connection has come home to `slot`.
@@ -179,6 +177,13 @@ impl Broker {
         self.clients
             .connection(slot)
             .is_none_or(|connection| connection.phase == Phase::Closing)
+    }
+
+    /// Whether the connection has not sent a CONNECT that was handled.
+    pub fn awaits_connect(&self, slot: u32) -> bool {
+        self.clients
+            .connection(slot)
+            .is_some_and(|connection| connection.phase == Phase::Fresh)
     }
 
     /// The next connection that has output to send or is to be closed.
@@ -236,6 +241,11 @@ impl Broker {
         &mut self.mesh
     }
 
+    /// What routing has cost so far, in the unit of [`Budget`].
+    pub fn routing_cost(&self) -> u64 {
+        self.clients.routing_cost
+    }
+
     /// What this shard has counted.
     pub fn counters(&self) -> Counters {
         Counters {
@@ -262,4 +272,10 @@ impl Broker {
         self.serial = self.serial.wrapping_add(1);
         self.serial
     }
+}
+
+fn listener_limits(config: &Config, listener: u16) -> &ListenerLimits {
+    let listeners = &config.listeners;
+    // There is at least one, and `listener` comes from the same list.
+    &listeners[usize::from(listener).min(listeners.len() - 1)].limits
 }

@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 
-use crate::config::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BUFFERS_MAX};
+use crate::config::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BYTES_MAX};
 
 /// A piece of output.
 #[derive(Debug)]
@@ -24,21 +24,31 @@ pub enum Segment {
 #[derive(Debug, Default)]
 pub struct Buffers {
     free: Vec<Vec<u8>>,
+    /// Capacity of all that are free.
+    free_bytes: usize,
 }
 
 impl Buffers {
     /// An empty buffer, with capacity if there is one to be used again.
     #[inline]
     pub fn lend(&mut self) -> Vec<u8> {
-        self.free.pop().unwrap_or_default()
+        let buffer = self.free.pop().unwrap_or_default();
+        self.free_bytes -= buffer.capacity();
+        buffer
     }
 
-    /// Takes a buffer back. One that grew beyond `POOLED_BUFFER_BYTES_MAX` is freed.
+    /// Takes a buffer back. One that grew beyond `POOLED_BUFFER_BYTES_MAX` is freed, and so is any beyond
+    /// `POOLED_BYTES_MAX` of all together.
     #[inline]
     pub fn take_back(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= POOLED_BUFFER_BYTES_MAX && self.free.len() < POOLED_BUFFERS_MAX {
+        let bytes = buffer.capacity();
+        if bytes > 0
+            && bytes <= POOLED_BUFFER_BYTES_MAX
+            && self.free_bytes + bytes <= POOLED_BYTES_MAX
+        {
             buffer.clear();
             self.free.push(buffer);
+            self.free_bytes += bytes;
         }
     }
 }
@@ -155,5 +165,15 @@ mod tests {
         assert_eq!(buffers.lend().capacity(), 0);
         buffers.take_back(Vec::with_capacity(16));
         assert!(buffers.lend().capacity() >= 16);
+    }
+
+    #[test]
+    fn the_pool_has_a_limit_in_bytes() {
+        let mut buffers = Buffers::default();
+        for _ in 0..2 * POOLED_BYTES_MAX / POOLED_BUFFER_BYTES_MAX {
+            buffers.take_back(Vec::with_capacity(POOLED_BUFFER_BYTES_MAX));
+        }
+        let lent = std::iter::repeat_with(|| buffers.lend()).take_while(|one| one.capacity() > 0);
+        assert_eq!(lent.count(), POOLED_BYTES_MAX / POOLED_BUFFER_BYTES_MAX);
     }
 }

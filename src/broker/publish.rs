@@ -1,7 +1,7 @@
 //! PUBLISH (3.3): from the packet to everyone who wants the message.
 
 use crate::config::SharedStrategy;
-use crate::config::limits::Overlapping;
+use crate::config::limits::{ENVELOPE_COST_BYTES, Overlapping};
 use crate::journal::{Origin, Record};
 use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion, QoS};
 use crate::mqtt::packet::PacketType;
@@ -13,7 +13,7 @@ use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
-use crate::routing::topic_hash::{TopicHash, shard_of};
+use crate::routing::topic_hash::shard_of;
 use crate::session::inbound_qos2::Reception;
 use crate::session::outbox::SubscriptionIdentifiers;
 
@@ -36,6 +36,15 @@ pub(super) struct Publisher {
     pub(super) hash: u64,
     /// The acknowledgement that waits until the message is safe.
     pub(super) asked: Option<u64>,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routed {
+    /// Somebody wants it.
+    pub(super) anyone: bool,
+    /// It was to be retained here, and the limits did not allow it.
+    over_limit: bool,
 }
 
 impl Broker {
@@ -62,7 +71,7 @@ impl Broker {
                 self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)
             }
             (QoS::AtLeastOnce, Some(identifier)) => {
-                if self.waits_for_log(slot) {
+                if self.waits_for_log(slot) && (fault.is_none() || self.has_pending(slot)) {
                     let waiting = Acknowledge::PubAck {
                         to: self.addressee(slot),
                         identifier,
@@ -71,10 +80,12 @@ impl Broker {
                     self.accept_and_wait(waiting, session, publish, topic, fault, now);
                     return Ok(());
                 }
-                let reason_code = match fault {
-                    Some(reason_code) => reason_code,
-                    None => accepted(self.accept(session, publish, topic, Asked::default(), now)),
-                };
+                if let Some(fault) = fault {
+                    self.answer_error(slot, PacketType::PubAck, identifier, fault);
+                    return Ok(());
+                }
+                let reason_code =
+                    accepted(self.accept(session, publish, topic, Asked::default(), now));
                 let ack = Acknowledgement::new(identifier, reason_code);
                 self.clients
                     .send(slot, |out| ack.encode(version, PacketType::PubAck, out));
@@ -98,7 +109,7 @@ impl Broker {
         index: SessionIndex,
         publish: &Publish<'_>,
         topic: &str,
-        fault: Option<ReasonCode>,
+        fault: Option<Violation>,
         identifier: PacketIdentifier,
         now: Now,
     ) -> Result<(), Violation> {
@@ -123,8 +134,9 @@ impl Broker {
         }
         let reason_code = if known == Some(Reception::Done) {
             ReasonCode::Success
-        } else if let Some(reason_code) = fault {
-            reason_code
+        } else if let Some(fault) = fault {
+            self.answer_error(slot, PacketType::PubRec, identifier, fault);
+            return Ok(());
         } else {
             let new = known.is_none();
             if new && version.is_v5() && inbound.len() >= usize::from(receive_maximum) {
@@ -150,7 +162,15 @@ impl Broker {
                 self.accept_and_wait(waiting, index, publish, topic, None, now);
                 return Ok(());
             }
-            accepted(self.accept(index, publish, topic, Asked::default(), now))
+            let routed = self.accept(index, publish, topic, Asked::default(), now);
+            let reason_code = accepted(routed);
+            if version.is_v5() && reason_code.is_error() {
+                // PUBREC with an error ends the flow, and the identifier is free again [MQTT-4.3.3-9].
+                if let Some(session) = self.clients.session_mut(index) {
+                    session.delivery_mut().inbound_qos2.remove(identifier);
+                }
+            }
+            reason_code
         };
         let ack = Acknowledgement::new(identifier, reason_code);
         self.clients
@@ -166,7 +186,7 @@ impl Broker {
         session: SessionIndex,
         publish: &Publish<'_>,
         topic: &str,
-        fault: Option<ReasonCode>,
+        fault: Option<Violation>,
         now: Now,
     ) {
         let session_key = match publish.qos {
@@ -183,7 +203,7 @@ impl Broker {
             }),
         };
         let reason_code = match fault {
-            Some(reason_code) => reason_code,
+            Some(fault) => fault.reason_code,
             None => accepted(self.accept(session, publish, topic, asked, now)),
         };
         self.asked_all(number, Some(reason_code), now);
@@ -231,7 +251,7 @@ impl Broker {
         slot: u32,
         topic: &str,
         publish: &Publish<'_>,
-    ) -> Result<Option<ReasonCode>, Violation> {
+    ) -> Result<Option<Violation>, Violation> {
         let listener = self
             .clients
             .connection(slot)
@@ -253,7 +273,7 @@ impl Broker {
         if let Some(cause) = self.topic_fault(topic) {
             // Choice: before 5.0 no acknowledgement can refuse, so the message is dropped and acknowledged.
             return match topic.starts_with('$') {
-                true => Ok(Some(ReasonCode::NotAuthorized)),
+                true => Ok(Some(Violation::new(ReasonCode::NotAuthorized, cause))),
                 false => Err(Violation::new(ReasonCode::TopicNameInvalid, cause)),
             };
         }
@@ -262,18 +282,17 @@ impl Broker {
             && self.config.message.validate_payload_format
             && std::str::from_utf8(publish.payload).is_err()
         {
+            let fault =
+                Violation::new(ReasonCode::PayloadFormatInvalid, "the payload is not UTF-8");
             return match publish.qos {
-                QoS::AtMostOnce => Err(Violation::new(
-                    ReasonCode::PayloadFormatInvalid,
-                    "the payload is not UTF-8",
-                )),
-                _ => Ok(Some(ReasonCode::PayloadFormatInvalid)),
+                QoS::AtMostOnce => Err(fault),
+                _ => Ok(Some(fault)),
             };
         }
         Ok(None)
     }
 
-    /// Routes an accepted PUBLISH; tells whether anyone gets it.
+    /// Routes an accepted PUBLISH.
     #[inline]
     fn accept(
         &mut self,
@@ -282,7 +301,7 @@ impl Broker {
         topic: &str,
         asked: Asked,
         now: Now,
-    ) -> bool {
+    ) -> Routed {
         let mut scratch = std::mem::take(&mut self.properties);
         let expiry_ms = publish
             .properties
@@ -308,9 +327,9 @@ impl Broker {
         };
         let mut publication = Publication::new(view);
         publication.origin = asked.origin;
-        let anyone = self.route(&mut publication, publisher, now);
+        let routed = self.route(&mut publication, publisher, now);
         self.properties = scratch;
-        anyone
+        routed
     }
 
     fn publisher_hash(&self, session: SessionIndex) -> u64 {
@@ -319,16 +338,14 @@ impl Broker {
             .map_or(0, |session| self.hasher.hash(&session.client_identifier).0)
     }
 
-    /// Brings a message to everyone who wants it, on every shard; tells whether anyone does.
+    /// Brings a message to everyone who wants it, on every shard.
     pub(super) fn route(
         &mut self,
         publication: &mut Publication<'_>,
         publisher: Publisher,
         now: Now,
-    ) -> bool {
-        if publication.view.retain {
-            self.retain(publication, publisher.asked, now);
-        }
+    ) -> Routed {
+        let over_limit = publication.view.retain && !self.retain(publication, publisher.asked, now);
         let mut anyone = self.route_local(publication, publisher.session, now);
         if let Some(number) = publisher.asked
             && publication.outcome() != Answer::NOTHING
@@ -352,6 +369,7 @@ impl Broker {
             };
             for shard in shards.iter() {
                 let view = publication.view;
+                self.clients.routing_cost += ENVELOPE_COST_BYTES;
                 self.mesh
                     .stage_publish(shard, &view, &asked, || publication.share());
                 if let Some(number) = publisher.asked {
@@ -360,7 +378,7 @@ impl Broker {
                 anyone = true;
             }
         }
-        anyone
+        Routed { anyone, over_limit }
     }
 
     /// Delivers a message to the subscribers of this shard.
@@ -387,6 +405,7 @@ impl Broker {
         let anyone = match self.found.as_slice() {
             [] => return false,
             [filter] => {
+                let mut anyone = false;
                 let subscribers = self.local.subscribers(*filter);
                 publication.several = subscribers.len() > 1;
                 if publication.several {
@@ -396,6 +415,7 @@ impl Broker {
                     if subscriber.no_local() && publisher == Some(subscriber.session) {
                         continue; // [MQTT-3.8.3-3]
                     }
+                    anyone = true;
                     let identifier = [subscriber.subscription_identifier];
                     let target = target(
                         subscriber,
@@ -404,13 +424,10 @@ impl Broker {
                     );
                     self.clients.deliver(&target, publication, now.mono_ms);
                 }
-                true
+                anyone
             }
             _ => self.route_overlapping(publication, publisher, now),
         };
-        if !self.clients.live_retained.is_empty() {
-            self.note_live_retained();
-        }
         if publication.location.is_some() {
             self.origins.extend(publication.origin);
         }
@@ -520,87 +537,76 @@ impl Broker {
         anyone
     }
 
-    /// Hands a message with RETAIN to the shard that owns its topic's retained message.
-    fn retain(&mut self, publication: &mut Publication<'_>, asked: Option<u64>, now: Now) {
+    /// Hands a message with RETAIN to the shard that owns its topic's retained message; false if that is
+    /// this one and has no room.
+    fn retain(&mut self, publication: &mut Publication<'_>, asked: Option<u64>, now: Now) -> bool {
         let owner = shard_of(publication.view.topic_hash, self.shard_count);
         let message = publication.share();
         if let Some(number) = asked {
             self.expect_answer(number);
         }
         if owner == self.id {
-            let outcome = self.set_retained(message, now);
+            let (kept, outcome) = self.set_retained(message, now);
             self.answer_or_wait(owner, asked, outcome, now);
-        } else {
-            self.mesh.stage(owner, Envelope::Retain { message, asked });
+            return kept;
         }
+        self.mesh.stage(owner, Envelope::Retain { message, asked });
+        true
     }
 
     /// Sets or clears a retained message that this shard owns. An empty payload clears and is not kept
-    /// [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Gives what to tell the shard that asked.
-    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> u8 {
+    /// [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Tells whether the limits allowed it, and what to tell the shard that
+    /// asked.
+    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> (bool, u8) {
         let records = self.clients.journal.is_on();
         if message.view().payload.is_empty() || message.is_expired(now.mono_ms) {
             if !self.retained.clear(message.topic()) || !records {
-                return Answer::NOTHING;
+                return (true, Answer::NOTHING);
             }
-            self.record(&Record::RetainedGone {
-                topic: message.topic(),
-            });
-            return Answer::RECORDED;
+            let topic = message.topic();
+            self.record(&Record::RetainedGone { topic });
+            return (true, Answer::RECORDED);
         }
         if records && self.clients.journal.is_full() {
-            return Answer::REFUSED;
+            return (true, Answer::REFUSED);
         }
         if message.can_expire() {
             self.arm_sweep(now);
         }
-        let kept = records.then(|| ApplicationMessage::clone(&message));
-        if !self.retained.set(message, &self.config.retained) {
+        let new = records.then(|| ApplicationMessage::clone(&message));
+        let kept = self
+            .retained
+            .set(message, &self.config.retained, now.mono_ms);
+        if !kept {
             self.clients
                 .counters
                 .drop_messages(DropCause::RetainedLimit, 1);
-            return Answer::NOTHING;
         }
-        let Some(message) = kept else {
-            return Answer::NOTHING;
+        let Some(message) = new else {
+            return (kept, Answer::NOTHING);
         };
+        if !kept {
+            // The former one is gone.
+            let topic = message.topic();
+            self.record(&Record::RetainedGone { topic });
+            return (false, Answer::RECORDED);
+        }
         let content = content_of(&message.view(), now.mono_ms);
         let record = Record::Retained { content };
         let location = self.clients.journal.append(&record, self.durability_max);
         self.retained.set_location(message.topic(), location);
-        Answer::RECORDED
-    }
-
-    /// Tells the deliveries of retained messages which topics have a newer live message.
-    fn note_live_retained(&mut self) {
-        let mut live = std::mem::take(&mut self.clients.live_retained);
-        for (session, topic) in live.drain(..) {
-            self.supersede_retained(session, topic);
-        }
-        self.clients.live_retained = live;
-    }
-
-    fn supersede_retained(&mut self, session: SessionIndex, topic: TopicHash) {
-        let Some(delivery) = self
-            .clients
-            .session(session)
-            .and_then(|session| session.delivery.as_ref())
-        else {
-            return;
-        };
-        for number in &delivery.retained_deliveries {
-            if let Some(retained) = self.retained_deliveries.get_mut(*number as usize) {
-                retained.supersede(topic);
-            }
-        }
+        (true, Answer::RECORDED)
     }
 }
 
-/// PUBACK and PUBREC say when nobody was there, which 3.1.1 leaves out by itself.
-fn accepted(anyone: bool) -> ReasonCode {
-    match anyone {
-        true => ReasonCode::Success,
-        false => ReasonCode::NoMatchingSubscribers,
+/// PUBACK and PUBREC say when nobody was there or when it is not retained, which 3.1.1 leaves out by itself.
+fn accepted(routed: Routed) -> ReasonCode {
+    match routed {
+        Routed {
+            over_limit: true, ..
+        } => ReasonCode::QuotaExceeded,
+        Routed { anyone: true, .. } => ReasonCode::Success,
+        Routed { anyone: false, .. } => ReasonCode::NoMatchingSubscribers,
     }
 }
 

@@ -1,9 +1,11 @@
 //! Bytes of a connection: packet by packet, within a budget.
 
-use crate::config::limits::PENDING_SUBACKS_MAX;
+use crate::config::limits::{PACKET_COST_BYTES_MIN, PENDING_SUBACKS_MAX};
 use crate::mqtt::data_types::Role;
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::packet::connect::Connect;
+use crate::mqtt::packet::publish::Publish;
 use crate::mqtt::packet::{PINGRESP, Packet, PacketType};
 use crate::mqtt::reason_code::ReasonCode;
 
@@ -13,7 +15,7 @@ use super::{Broker, Now};
 /// What a connection may still do in this turn.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Bytes.
+    /// Bytes of packets, or what their routing costs if that is more.
     pub bytes: usize,
 }
 
@@ -59,17 +61,40 @@ impl From<DecodeError> for Violation {
 impl Broker {
     /// Takes the packets at the front of `bytes`, which a connection has received.
     pub fn receive(&mut self, slot: u32, bytes: &[u8], budget: &mut Budget, now: Now) -> Progress {
-        let Some(connection) = self.clients.connection_mut(slot) else {
+        let Some(connection) = self.clients.connection(slot) else {
             return Progress {
                 consumed: bytes.len(),
                 flow: Flow::Closing,
             };
         };
-        connection.last_packet_ms = now.mono_ms;
-        let packet_bytes_max = self.config.listeners
-            [usize::from(connection.listener).min(self.config.listeners.len() - 1)]
-        .limits
-        .packet_bytes_max as usize;
+        let first_byte = bytes.first().copied();
+        if connection.phase == Phase::Fresh
+            && first_byte.is_some_and(|first| first != PacketType::Connect.first_byte())
+        {
+            // Refused by its first byte: the rest of such a packet may never come.
+            let cause = "the first packet is not CONNECT"; // [MQTT-3.1.0-1]
+            self.refuse_connect(
+                slot,
+                bytes,
+                Violation::new(ReasonCode::ProtocolError, cause),
+            );
+        }
+        let progress = self.take_packets(slot, bytes, budget, now);
+        if progress.consumed > 0
+            && let Some(connection) = self.clients.connection_mut(slot)
+        {
+            // Only whole packets count [MQTT-3.1.2-22].
+            connection.last_packet_ms = now.mono_ms;
+        }
+        progress
+    }
+
+    fn take_packets(&mut self, slot: u32, bytes: &[u8], budget: &mut Budget, now: Now) -> Progress {
+        let listener = self
+            .clients
+            .connection(slot)
+            .map_or(0, |connection| connection.listener);
+        let packet_bytes_max = self.listener(listener).packet_bytes_max as usize;
         let mut consumed = 0;
         loop {
             if self.is_closing(slot) {
@@ -97,12 +122,15 @@ impl Broker {
                     flow: Flow::Pause,
                 };
             }
-            budget.bytes = budget.bytes.saturating_sub(frame.packet_bytes);
             self.clients.counters.packets_received += 1;
             self.clients.counters.bytes_received += frame.packet_bytes as u64;
+            let before = self.clients.routing_cost;
             if let Err(violation) = self.packet(slot, &frame, now) {
                 self.refuse(slot, &bytes[consumed..], violation, now);
             }
+            let routing = usize::try_from(self.clients.routing_cost - before).unwrap_or(usize::MAX);
+            let cost = frame.packet_bytes.max(PACKET_COST_BYTES_MIN).max(routing);
+            budget.bytes = budget.bytes.saturating_sub(cost);
             consumed += frame.packet_bytes;
         }
     }
@@ -125,6 +153,13 @@ impl Broker {
             Some(PacketType::Disconnect) => connection.pending_subacks > 0,
             _ => false,
         }
+    }
+
+    /// Whether a connection waits for its client to read.
+    pub fn is_output_full(&self, slot: u32) -> bool {
+        self.clients.connection(slot).is_some_and(|connection| {
+            connection.output.bytes() > self.config.network.output_bytes_max as usize
+        })
     }
 
     /// Whether a connection that was paused may go on.
@@ -157,8 +192,14 @@ impl Broker {
         };
         let version = connection.version();
         let Phase::Connected(session) = connection.phase else {
-            return self.first_packet(slot, frame, now);
+            // `receive` has seen that it is CONNECT.
+            return self.connect(slot, &Connect::decode(frame)?, now);
         };
+        // Apart from the others, so that the one that comes most is not moved through them.
+        if frame.packet_type()? == PacketType::Publish {
+            let publish = Publish::decode(frame, version, Role::Client)?;
+            return self.publish(slot, session, &publish, now);
+        }
         match Packet::decode(frame, version, Role::Client)? {
             Packet::Publish(publish) => self.publish(slot, session, &publish, now),
             Packet::PubAck(ack) => self.puback(session, &ack, now),

@@ -302,9 +302,9 @@ impl Broker {
             };
             journal.append(&record, durability);
         };
-        for filter in &session.subscriptions {
-            if let Some(found) = self.local.subscription(*filter, index) {
-                let text = self.local.filter(*filter);
+        for filter in session.subscriptions.iter() {
+            if let Some(found) = self.local.subscription(filter, index) {
+                let text = self.local.filter(filter);
                 record(text, found.options(), found.subscription_identifier);
             }
         }
@@ -312,8 +312,7 @@ impl Broker {
             let Some(name) = self.group_members.name(*group) else {
                 continue;
             };
-            let members = self.group_members.members(*group);
-            if let Some(member) = members.iter().find(|member| member.session == index) {
+            if let Some(member) = self.group_members.member(*group, index) {
                 let text = format!("$share/{}/{}", name.share_name, name.filter);
                 record(&text, member.options(), member.subscription_identifier);
             }
@@ -334,6 +333,7 @@ impl Broker {
             return true;
         };
         let of_session = (session.number, session.durability);
+        let groups = session.shared.clone();
         let Some(delivery) = session.delivery.as_mut() else {
             return true;
         };
@@ -355,9 +355,12 @@ impl Broker {
                 return false;
             }
             bytes += queued.message.bytes();
-            let group = queued
-                .shared_group
-                .and_then(|group| self.group_members.name(group));
+            let members = &self.group_members;
+            let group = queued.shared_group.and_then(|serial| {
+                let mut groups = groups.iter().flat_map(|groups| groups.iter());
+                let group = groups.find(|group| members.serial(**group) == Some(serial))?;
+                members.name(*group)
+            });
             let group = group.map(|name| &**name);
             record_entry(journal, of_session, queued, group, progress, now_ms);
         }

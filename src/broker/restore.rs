@@ -78,10 +78,11 @@ impl Broker {
             if message.can_expire() {
                 self.arm_sweep(now);
             }
-            if self
-                .retained
-                .set(std::sync::Arc::clone(&message), &self.config.retained)
-            {
+            if self.retained.set(
+                std::sync::Arc::clone(&message),
+                &self.config.retained,
+                now.mono_ms,
+            ) {
                 self.retained.set_location(message.topic(), location);
             }
         }
@@ -168,7 +169,8 @@ impl Broker {
 
     fn restore_entry(&mut self, index: SessionIndex, entry: u64, stored: StoredEntry) {
         let shared_group = stored.group.and_then(|(share_name, filter)| {
-            self.group_members.find(&GroupName { share_name, filter })
+            let group = self.group_members.find(&GroupName { share_name, filter })?;
+            self.group_members.serial(group)
         });
         let queued = Queued {
             message: stored.message,

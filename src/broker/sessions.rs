@@ -1,9 +1,6 @@
 //! The end of a session, its Will, and what is pumped into its connection.
 
-use smallvec::SmallVec;
-
 use crate::routing::ids::SessionIndex;
-use crate::routing::local_index::FilterId;
 
 use super::delivery::Publication;
 use super::durable::Acknowledge;
@@ -21,10 +18,10 @@ impl Broker {
         else {
             return;
         };
-        let retained: SmallVec<[u32; 2]> = delivery.retained_deliveries.clone();
+        let retained = delivery.retained.is_some();
         self.clients.pump_outbox(index, now.mono_ms);
-        for number in retained {
-            self.pump_retained(number, now);
+        if retained {
+            self.pump_retained(index, now);
         }
     }
 
@@ -69,12 +66,12 @@ impl Broker {
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };
-        let subscriptions: SmallVec<[FilterId; 4]> = std::mem::take(&mut session.subscriptions);
+        let subscriptions = session.subscriptions.take();
         let groups = session.shared.take();
         let retained = session
             .delivery
             .as_mut()
-            .map(|delivery| std::mem::take(&mut delivery.retained_deliveries));
+            .and_then(|delivery| delivery.retained.take());
         let mut changes = Vec::new();
         for filter in subscriptions {
             self.clients.counters.subscriptions -= 1;
@@ -83,13 +80,20 @@ impl Broker {
         let mut names = Vec::new();
         for group in groups.iter().flat_map(|groups| groups.iter()) {
             self.clients.counters.subscriptions -= 1;
-            if let Some(name) = self.group_members.leave(*group, index) {
+            // The group may end with its last member.
+            let Some(serial) = self.group_members.serial(*group) else {
+                continue;
+            };
+            if let Some(name) = self.group_members.leave(*group, index, false) {
                 changes.push(Change::Group(self.group_change(&name)));
-                names.push((*group, name));
+                names.push((serial, name));
             }
         }
         self.broadcast(changes);
-        for number in retained.into_iter().flatten() {
+        for number in retained
+            .into_iter()
+            .flat_map(|backlog| backlog.into_numbers())
+        {
             self.drop_retained(number);
         }
         let Some(mut session) = self.clients.remove_session(index) else {

@@ -12,7 +12,7 @@ use crate::observability::counters::DropCause;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
-use crate::routing::shared_subscription::{GroupChange, GroupName, Readiness};
+use crate::routing::shared_subscription::{GroupChange, GroupName, GroupSerial, Readiness};
 use crate::session::Delivery;
 use crate::session::outbox::Queued;
 
@@ -101,12 +101,13 @@ impl Broker {
     ) {
         let identifier = [member.subscription_identifier];
         let retain = shared.message.view().retain && member.retain_as_published();
+        let serial = self.group_members.serial(group);
         let target = Target {
             session: member.session,
             qos: QoS::from_bits(member.qos_bits()).unwrap_or(QoS::AtMostOnce),
             retain,
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
-            group: Some((group, &shared.name)),
+            group: serial.map(|serial| (serial, &*shared.name)),
         };
         let mut publication = Publication::of(&shared.message);
         self.clients.deliver(&target, &mut publication, now.mono_ms);
@@ -122,25 +123,23 @@ impl Broker {
 
     /// What this shard has to say about a group, which its own replica learns at once.
     pub(super) fn group_change(&mut self, name: &Arc<GroupName>) -> GroupChange {
-        let members = self
-            .group_members
-            .find(name)
-            .map_or(&[][..], |group| self.group_members.members(group));
-        let online = members.iter().filter(|member| {
-            self.clients
-                .session(member.session)
-                .is_some_and(|session| session.connection.is_some())
-        });
-        let change = GroupChange {
-            name: Arc::clone(name),
-            online: u32::try_from(online.count()).unwrap_or(u32::MAX),
-            total: u32::try_from(members.len()).unwrap_or(u32::MAX),
-        };
+        let change = self.group_members.change(name);
         self.group_replica.apply(&change, self.id);
         change
     }
 
-    /// A session's connection has come or gone: its groups' members who are there are counted anew.
+    /// A session's connection has come or gone: its groups have a member more or less who is there.
+    pub(super) fn count_member(&mut self, index: SessionIndex, online: bool) {
+        if let Some(session) = self.clients.session(index)
+            && let Some(groups) = &session.shared
+        {
+            for group in groups.iter() {
+                self.group_members.set_online(*group, online);
+            }
+        }
+    }
+
+    /// Tells the other shards how many members of a session's groups are there now.
     pub(super) fn member_availability(&mut self, index: SessionIndex) {
         let Some(groups) = self
             .clients
@@ -170,7 +169,10 @@ impl Broker {
         };
         let number = session.number;
         for group in groups.iter() {
-            let Some(name) = self.group_members.name(*group).cloned() else {
+            let members = &self.group_members;
+            let (Some(name), Some(serial)) =
+                (members.name(*group).cloned(), members.serial(*group))
+            else {
                 continue;
             };
             if self
@@ -187,7 +189,7 @@ impl Broker {
             else {
                 return;
             };
-            let returned = take_shared(delivery, *group);
+            let returned = take_shared(delivery, serial);
             self.redistribute(&name, returned, number, None, now);
         }
         if let Some(session) = self.clients.session_mut(index) {
@@ -199,7 +201,7 @@ impl Broker {
     pub(super) fn hand_back_all(
         &mut self,
         delivery: &mut Delivery,
-        groups: &[(u32, Arc<GroupName>)],
+        groups: &[(GroupSerial, Arc<GroupName>)],
         ended: Option<u64>,
         now: Now,
     ) {
@@ -243,7 +245,7 @@ impl Broker {
 }
 
 /// What may go to another member: all that was not sent, and QoS 1 that was not acknowledged.
-fn take_shared(delivery: &mut Delivery, group: u32) -> Vec<Queued> {
+fn take_shared(delivery: &mut Delivery, group: GroupSerial) -> Vec<Queued> {
     let mut taken = delivery.in_flight.take_where(|entry| {
         entry.queued.shared_group == Some(group) && entry.queued.qos == QoS::AtLeastOnce
     });

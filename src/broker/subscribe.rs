@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::config::limits::Capabilities;
 use crate::journal::Record;
 use crate::mqtt::data_types::{ProtocolVersion, QoS};
-use crate::mqtt::packet::suback::{SubAck, UnsubAck};
+use crate::mqtt::packet::suback::{SubAck, UnsubAck, answer_bytes};
 use crate::mqtt::packet::subscribe::{RetainHandling, Subscribe, SubscriptionOptions};
 use crate::mqtt::packet::unsubscribe::Unsubscribe;
 use crate::mqtt::properties::Properties;
@@ -22,6 +22,8 @@ use super::envelope::{Change, Envelope};
 use super::receive::Violation;
 use super::visibility::{PendingSuback, WantsRetained};
 use super::{Broker, Now};
+
+const FILTER_NOT_VALID: &str = "a Topic Filter is not valid";
 
 /// What one SUBSCRIBE changes.
 #[derive(Default)]
@@ -53,8 +55,10 @@ impl Broker {
                 "a Subscription Identifier without subscription_identifiers_available",
             ));
         }
+        self.check_answer(slot, || subscribe.filters().count())?;
         let mut all = Changes::default();
         let mut reason_codes = Vec::new();
+        let mut cause = None;
         let mut violation = None;
         for (text, options) in subscribe.filters() {
             let granted = QoS::from_bits(capabilities.maximum_qos.min(options.qos as u8));
@@ -64,8 +68,9 @@ impl Broker {
             };
             let filter = match self.check_filter(session, text, options, &capabilities, version) {
                 Ok(filter) => filter,
-                Err(FilterRefusal::Code(reason_code)) => {
-                    reason_codes.push(reason_code);
+                Err(FilterRefusal::Code(refusal)) => {
+                    reason_codes.push(refusal.reason_code);
+                    cause.get_or_insert(refusal.cause);
                     continue;
                 }
                 Err(FilterRefusal::Violation(fault)) => {
@@ -96,6 +101,9 @@ impl Broker {
         }
         self.broadcast(all.changes);
         if let Some(violation) = violation {
+            for wanted in all.retained {
+                self.abandon_retained(wanted);
+            }
             return Err(violation);
         }
         if all.system_topics {
@@ -111,6 +119,7 @@ impl Broker {
             serial,
             packet_identifier: subscribe.packet_identifier,
             reason_codes,
+            cause,
             retained: all.retained,
         });
         if let Some(connection) = self.clients.connection_mut(slot) {
@@ -118,6 +127,21 @@ impl Broker {
         }
         self.release_subacks(now);
         Ok(())
+    }
+
+    /// Refuses a request whose answer the client would not take [MQTT-3.1.2-24], before anything is done.
+    fn check_answer(&self, slot: u32, filters: impl FnOnce() -> usize) -> Result<(), Violation> {
+        let packet_bytes_max = self
+            .clients
+            .connection(slot)
+            .map_or(u32::MAX, |connection| connection.terms.packet_bytes_max);
+        match packet_bytes_max != u32::MAX && answer_bytes(filters()) > packet_bytes_max as usize {
+            true => Err(Violation::new(
+                ReasonCode::PacketTooLarge,
+                "the answer is larger than the client's Maximum Packet Size",
+            )),
+            false => Ok(()),
+        }
     }
 
     fn check_filter<'a>(
@@ -128,24 +152,27 @@ impl Broker {
         capabilities: &Capabilities,
         version: ProtocolVersion,
     ) -> Result<TopicFilter<'a>, FilterRefusal> {
-        let refuse = |reason_code| Err(FilterRefusal::Code(reason_code));
+        let refuse =
+            |reason_code, cause| Err(FilterRefusal::Code(Violation::new(reason_code, cause)));
         let limits = &self.config.message;
         let filter = match TopicFilter::parse(text) {
             Ok(filter) => filter,
             // Before 5.0 there is nothing but failure to say, or to end the connection [MQTT-3.8.3-1].
             Err(_) if !version.is_v5() => {
-                let cause = "a Topic Filter is not valid";
                 return Err(FilterRefusal::Violation(Violation::new(
                     ReasonCode::TopicFilterInvalid,
-                    cause,
+                    FILTER_NOT_VALID,
                 )));
             }
-            Err(_) => return refuse(ReasonCode::TopicFilterInvalid),
+            Err(_) => return refuse(ReasonCode::TopicFilterInvalid, FILTER_NOT_VALID),
         };
         if text.len() > usize::from(limits.topic_bytes_max)
             || level_count(filter.filter) > usize::from(limits.topic_levels_max)
         {
-            return refuse(ReasonCode::TopicFilterInvalid);
+            return refuse(
+                ReasonCode::TopicFilterInvalid,
+                "a Topic Filter is over topic_bytes_max or topic_levels_max",
+            );
         }
         if filter.share_name.is_some() && options.no_local {
             // [MQTT-3.8.3-4]
@@ -156,10 +183,16 @@ impl Broker {
             )));
         }
         if filter.share_name.is_some() && !capabilities.shared_subscription_available {
-            return refuse(ReasonCode::SharedSubscriptionsNotSupported);
+            return refuse(
+                ReasonCode::SharedSubscriptionsNotSupported,
+                "a Shared Subscription without shared_subscription_available",
+            );
         }
         if has_wildcards(filter.filter) && !capabilities.wildcard_subscription_available {
-            return refuse(ReasonCode::WildcardSubscriptionsNotSupported);
+            return refuse(
+                ReasonCode::WildcardSubscriptionsNotSupported,
+                "a wildcard without wildcard_subscription_available",
+            );
         }
         let held = self
             .clients
@@ -167,7 +200,7 @@ impl Broker {
             .map_or(0, crate::session::Session::subscription_count);
         let full = held >= self.config.session.subscriptions_max as usize;
         match full && !self.holds(session, &filter) {
-            true => refuse(ReasonCode::QuotaExceeded),
+            true => refuse(ReasonCode::QuotaExceeded, "subscriptions_max is reached"),
             false => Ok(filter),
         }
     }
@@ -182,10 +215,8 @@ impl Broker {
             share_name: share_name.into(),
             filter: filter.filter.into(),
         };
-        self.group_members.find(&name).is_some_and(|group| {
-            let members = self.group_members.members(group);
-            members.iter().any(|member| member.session == session)
-        })
+        let group = self.group_members.find(&name);
+        group.is_some_and(|group| self.group_members.has_member(group, session))
     }
 
     fn add_subscription(
@@ -195,28 +226,37 @@ impl Broker {
         options: SubscriptionOptions,
         all: &mut Changes,
     ) {
-        let replaced = self.add_index_entry(filter, subscriber, all);
-        if filter.share_name.is_some() {
+        let Some((id, replaced)) = self.add_index_entry(filter, subscriber, all) else {
             return;
-        }
+        };
         let wanted = match options.retain_handling {
             RetainHandling::SendAtSubscribe => true,
             RetainHandling::SendIfNew => !replaced, // [MQTT-3.3.1-10]
             RetainHandling::DoNotSend => false,
         };
-        if wanted {
-            all.retained
-                .push(self.prepare_retained(filter.filter, subscriber));
+        if !wanted {
+            self.update_retained(id, subscriber);
+            return;
+        }
+        if replaced {
+            self.cancel_retained(subscriber.session, id);
+        }
+        // Where every retained message is here, most filters without wildcards need no delivery.
+        let nothing_here = !has_wildcards(filter.filter) && !self.retained.contains(filter.filter);
+        if self.shard_count > 1 || !nothing_here {
+            let wanted = self.prepare_retained(id, filter.filter, subscriber);
+            all.retained.extend(wanted);
         }
     }
 
-    /// Adds a subscription to the indexes of this shard; tells whether it replaced one.
+    /// Adds a subscription to the indexes of this shard; gives the filter of one that is not shared, and
+    /// whether it replaced one.
     pub(super) fn add_index_entry(
         &mut self,
         filter: &TopicFilter<'_>,
         subscriber: Subscriber,
         all: &mut Changes,
-    ) -> bool {
+    ) -> Option<(FilterId, bool)> {
         all.system_topics |= filter.filter.starts_with("$SYS");
         if let Some(share_name) = filter.share_name {
             let name = GroupName {
@@ -233,13 +273,13 @@ impl Broker {
                     all.changes.push(Change::Group(self.group_change(&name)));
                 }
             }
-            return !is_new;
+            return None;
         }
         let outcome = self.local.subscribe(filter.filter, subscriber);
         if !outcome.replaced {
             self.clients.counters.subscriptions += 1;
             if let Some(session) = self.clients.session_mut(subscriber.session) {
-                session.subscriptions.push(outcome.filter);
+                session.subscriptions.insert(outcome.filter);
             }
         }
         if outcome.first_on_shard {
@@ -248,7 +288,7 @@ impl Broker {
                 add: true,
             }));
         }
-        outcome.replaced
+        Some((outcome.filter, outcome.replaced))
     }
 
     /// Whether the log has a session.
@@ -305,25 +345,31 @@ impl Broker {
             let connected = self.clients.session_of(suback.slot).is_some();
             let connection = self.clients.connection_mut(suback.slot);
             let connection = connection.filter(|connection| connection.serial == suback.serial);
-            let version = connection.map(|connection| {
+            let found = connection.is_some();
+            if let Some(connection) = connection {
                 connection.pending_subacks -= 1;
-                connection.version()
-            });
-            let Some(version) = version.filter(|_| connected) else {
-                for wanted in suback.retained {
-                    self.abandon_retained(wanted);
-                }
-                continue;
-            };
-            let packet = SubAck {
-                packet_identifier: suback.packet_identifier,
-                reason_codes: suback.reason_codes,
-                properties: Properties::default(),
-            };
-            self.clients
-                .send(suback.slot, |out| packet.encode(version, out));
+            }
+            if found && connected {
+                let mut packet = SubAck {
+                    packet_identifier: suback.packet_identifier,
+                    reason_codes: suback.reason_codes,
+                    properties: Properties::default(),
+                };
+                let encode = |version, properties, out: &mut Vec<u8>| {
+                    packet.properties = properties;
+                    packet.encode(version, out);
+                };
+                self.clients
+                    .send_explained(suback.slot, suback.cause, encode);
+            }
+            // Also without a connection: the subscription is there if the session lasts, and to subscribe
+            // once more need not bring them.
+            let mut session = None;
             for wanted in suback.retained {
-                self.begin_retained(wanted, now);
+                session = self.begin_retained(wanted).or(session);
+            }
+            if let Some(session) = session {
+                self.pump_retained(session, now);
             }
         }
     }
@@ -341,15 +387,25 @@ impl Broker {
             return Ok(());
         };
         let version = connection.version();
+        self.check_answer(slot, || unsubscribe.filters().count())?;
         let mut changes = Vec::new();
         let mut reason_codes = Vec::new();
+        let mut cause = None;
+        let mut violation = None;
         for text in unsubscribe.filters() {
             let reason_code = match TopicFilter::parse(text) {
                 Err(_) if !version.is_v5() => {
-                    let cause = "a Topic Filter is not valid";
-                    return Err(Violation::new(ReasonCode::TopicFilterInvalid, cause));
+                    // What was unsubscribed before it is gone, and the others must know.
+                    violation = Some(Violation::new(
+                        ReasonCode::TopicFilterInvalid,
+                        FILTER_NOT_VALID,
+                    ));
+                    break;
                 }
-                Err(_) => ReasonCode::TopicFilterInvalid,
+                Err(_) => {
+                    cause = Some(FILTER_NOT_VALID);
+                    ReasonCode::TopicFilterInvalid
+                }
                 Ok(filter) => match self.remove_one(session, &filter, &mut changes) {
                     true => {
                         if self.records(session) {
@@ -366,7 +422,10 @@ impl Broker {
             reason_codes.push(reason_code);
         }
         self.broadcast(changes);
-        let packet = UnsubAck {
+        if let Some(violation) = violation {
+            return Err(violation);
+        }
+        let mut packet = UnsubAck {
             packet_identifier: unsubscribe.packet_identifier,
             reason_codes,
             properties: Properties::default(),
@@ -374,12 +433,16 @@ impl Broker {
         if self.records(session) {
             let to = self.addressee(slot);
             let packet = Box::new(packet);
-            let number = self.begin_acknowledgement(Acknowledge::UnsubAck { to, packet });
+            let number = self.begin_acknowledgement(Acknowledge::UnsubAck { to, packet, cause });
             self.expect_commit(number, now);
             self.asked_all(number, None, now);
             return Ok(());
         }
-        self.clients.send(slot, |out| packet.encode(version, out));
+        let encode = |version, properties, out: &mut Vec<u8>| {
+            packet.properties = properties;
+            packet.encode(version, out);
+        };
+        self.clients.send_explained(slot, cause, encode);
         Ok(())
     }
 
@@ -397,13 +460,15 @@ impl Broker {
             let Some(group) = self.group_members.find(&name) else {
                 return false;
             };
-            let Some(name) = self.group_members.leave(group, session) else {
+            let Some(name) = self.group_members.leave(group, session, true) else {
                 return false;
             };
             if let Some(session) = self.clients.session_mut(session)
                 && let Some(groups) = session.shared.as_mut()
             {
-                groups.retain(|other| *other != group);
+                if let Some(position) = groups.iter().position(|other| *other == group) {
+                    groups.swap_remove(position);
+                }
                 if groups.is_empty() {
                     session.shared = None;
                 }
@@ -418,15 +483,10 @@ impl Broker {
         if self.local.subscription(found, session).is_none() {
             return false;
         }
-        self.cancel_retained(session, filter.filter);
+        self.cancel_retained(session, found);
         self.remove_subscription(found, session, changes);
-        if let Some(session) = self.clients.session_mut(session)
-            && let Some(position) = session
-                .subscriptions
-                .iter()
-                .rposition(|other| *other == found)
-        {
-            session.subscriptions.swap_remove(position);
+        if let Some(session) = self.clients.session_mut(session) {
+            session.subscriptions.remove(found);
         }
         self.clients.counters.subscriptions -= 1;
         true
@@ -457,6 +517,6 @@ impl Broker {
 
 /// Why a Topic Filter is not taken: with a code in SUBACK, or by ending the connection.
 enum FilterRefusal {
-    Code(ReasonCode),
+    Code(Violation),
     Violation(Violation),
 }

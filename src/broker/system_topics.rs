@@ -1,11 +1,12 @@
-//! `$SYS/broker/...`, with Mosquitto's names, published by shard 0 while somebody is subscribed.
+//! `$SYS/broker/...`, with Mosquitto's names, and below `ringmq/` our own: published by shard 0 while
+//! somebody is subscribed.
 //!
 //! A subscription to `$SYS` on any shard wakes shard 0, which asks every shard for its counters, publishes
 //! their sum at once and then at each interval, until a round finds nobody.
 
 use crate::config::limits::SYSTEM_TOPICS_AT_ONCE_MS;
 use crate::mqtt::data_types::QoS;
-use crate::observability::counters::Counters;
+use crate::observability::counters::{Counters, DropCause, EndCause};
 use crate::routing::application_message::MessageView;
 use crate::routing::ids::ShardId;
 
@@ -38,9 +39,14 @@ const LOAD_TOPICS: [LoadOf; 7] = [
 pub(super) struct SystemTopics {
     started_ms: u64,
     active: bool,
+    /// A first publication is on its way; whoever subscribes meanwhile shares it.
+    at_once_armed: bool,
     /// Answers that are still to come, and their sum so far.
     awaited: u16,
     sum: Counters,
+    /// The largest sum of connections of any round. As in Mosquitto, a peak between two rounds is not seen:
+    /// those of single shards come at different times and cannot be added.
+    connections_max: u64,
     last: Option<(u64, Counters)>,
     loads: [[f64; 3]; LOAD_TOPICS.len()],
 }
@@ -50,8 +56,10 @@ impl SystemTopics {
         Self {
             started_ms: now.mono_ms,
             active: false,
+            at_once_armed: false,
             awaited: 0,
             sum: Counters::default(),
+            connections_max: 0,
             last: None,
             loads: [[0.0; 3]; LOAD_TOPICS.len()],
         }
@@ -85,7 +93,7 @@ impl SystemTopics {
             ("clients/connected", sum.connections.to_string()),
             ("clients/disconnected", offline.to_string()),
             ("clients/total", sum.sessions.to_string()),
-            ("clients/maximum", sum.connections_peak.to_string()),
+            ("clients/maximum", self.connections_max.to_string()),
             ("clients/expired", sum.sessions_expired.to_string()),
             ("messages/received", sum.packets_received.to_string()),
             ("messages/sent", sum.packets_sent.to_string()),
@@ -110,6 +118,16 @@ impl SystemTopics {
         ]
         .map(|(topic, value)| (topic.to_owned(), value))
         .into();
+        // Ours: losses by their cause.
+        for (name, count) in DropCause::NAMES.iter().zip(sum.dropped) {
+            topics.push((format!("ringmq/publish/dropped/{name}"), count.to_string()));
+        }
+        for (name, count) in EndCause::NAMES.iter().zip(sum.ended) {
+            topics.push((
+                format!("ringmq/connections/ended/{name}"),
+                count.to_string(),
+            ));
+        }
         for (loads, (name, _)) in self.loads.iter().zip(LOAD_TOPICS) {
             for (load, (_, span)) in loads.iter().zip(LOADS) {
                 topics.push((format!("load/{name}/{span}"), format!("{load:.2}")));
@@ -140,11 +158,20 @@ impl Broker {
             return;
         }
         self.system_topics.active = true;
+        if std::mem::replace(&mut self.system_topics.at_once_armed, true) {
+            return;
+        }
         // Soon, and once for many who come together; by then their interest is known here.
         self.wheel.set(
             now.mono_ms + SYSTEM_TOPICS_AT_ONCE_MS,
             Timer::SystemTopicsAtOnce,
         );
+    }
+
+    /// The first publication for new subscribers is due.
+    pub(super) fn system_topics_at_once_due(&mut self, now: Now) {
+        self.system_topics.at_once_armed = false;
+        self.ask_counters(now);
     }
 
     /// The interval is over: the loads need a sample also while nobody listens.
@@ -154,7 +181,7 @@ impl Broker {
     }
 
     /// Asks all shards for their counters, unless they are asked already.
-    pub(super) fn ask_counters(&mut self, now: Now) {
+    fn ask_counters(&mut self, now: Now) {
         if self.system_topics.awaited > 0 {
             return;
         }
@@ -175,6 +202,7 @@ impl Broker {
         if state.awaited > 0 {
             return;
         }
+        state.connections_max = state.connections_max.max(state.sum.connections);
         state.update_loads(now.mono_ms);
         if !state.active {
             return;
@@ -196,7 +224,9 @@ impl Broker {
                 hash: 0,
                 asked: None,
             };
-            anyone |= self.route(&mut Publication::new(view), publisher, now);
+            anyone |= self
+                .route(&mut Publication::new(view), publisher, now)
+                .anyone;
         }
         self.system_topics.active = anyone;
     }

@@ -1,7 +1,9 @@
 //! A hashed timer wheel: keep alive, Will delay, session expiry, connect timeout.
 //!
 //! Each shard has one for the broker and one for connections that are not yet at home. A timer is never
-//! cancelled: its owner raises an epoch, and a timer that comes with an old epoch is ignored.
+//! cancelled: its owner raises an epoch, and a timer that comes with an old epoch is ignored. A timer that
+//! is far away goes there in steps of 20 s and ends at the next one when it is void, so that clients
+//! who come and go with long intervals leave nothing behind.
 //!
 //! Time is monotonic milliseconds, passed in; the wheel turns in ticks of 100 ms and never fires early.
 
@@ -10,6 +12,9 @@ use crate::config::limits::TIMER_TICK_MS;
 /// Slots of the wheel: 4096 ticks, nearly seven minutes a turn.
 const SLOTS: usize = 4096;
 const WORDS: usize = SLOTS / 64;
+/// A step of a timer that is further away, ticks: less than a turn, so that a slot is of one tick only. So
+/// long void timers take memory, and so often a timer that is far away is touched.
+const STEP_TICKS: u64 = 20_000 / TIMER_TICK_MS;
 
 #[derive(Debug)]
 struct Timer<K> {
@@ -52,22 +57,39 @@ impl<K: Copy> TimerWheel<K> {
 
     /// Fires `key` at `deadline_ms` or up to a tick later.
     pub fn set(&mut self, deadline_ms: u64, key: K) {
-        let tick = deadline_ms.div_ceil(TIMER_TICK_MS).max(self.now_tick + 1);
-        let slot = slot_of(tick);
-        self.slots[slot].push(Timer { tick, key });
-        self.occupied[slot / 64] |= 1 << (slot % 64);
+        let tick = deadline_ms.div_ceil(TIMER_TICK_MS);
+        self.place(Timer { tick, key });
         self.len += 1;
     }
 
-    /// Puts the keys of all timers that are due into `due`, the earliest first.
+    /// Puts a timer where it fires, or where its next step ends.
+    fn place(&mut self, timer: Timer<K>) {
+        let next = self.now_tick + 1;
+        let slot = slot_of(timer.tick.clamp(next, self.now_tick + STEP_TICKS));
+        self.slots[slot].push(timer);
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    /// Puts the keys of all timers that are due into `due`, in the order of their steps' ends: the earliest
+    /// first, unless more than a step has passed at once.
     pub fn advance(&mut self, now_ms: u64, due: &mut Vec<K>) {
+        self.advance_current(now_ms, due, |_| true);
+    }
+
+    /// The same; timers at the end of a step for which `is_current` is false are void and end.
+    pub fn advance_current(
+        &mut self,
+        now_ms: u64,
+        due: &mut Vec<K>,
+        is_current: impl Fn(&K) -> bool,
+    ) {
         let target = now_ms / TIMER_TICK_MS;
         if target <= self.now_tick {
             return;
         }
         let first = self.now_tick + 1;
-        // More than one turn behind: each slot is looked at once.
-        let last = target.min(self.now_tick + SLOTS as u64);
+        // No timer stands further away than a step.
+        let last = target.min(self.now_tick + STEP_TICKS);
         self.now_tick = target;
         if self.len == 0 {
             return;
@@ -77,25 +99,22 @@ impl<K: Copy> TimerWheel<K> {
             if self.occupied[slot / 64] & (1 << (slot % 64)) == 0 {
                 continue;
             }
-            let timers = &mut self.slots[slot];
-            let before = timers.len();
-            timers.retain(|timer| {
-                let stays = timer.tick > target;
-                if !stays {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+            for timer in std::mem::take(&mut self.slots[slot]) {
+                if timer.tick > target && is_current(&timer.key) {
+                    self.place(timer);
+                    continue;
+                }
+                self.len -= 1;
+                if timer.tick <= target {
                     due.push(timer.key);
                 }
-                stays
-            });
-            self.len -= before - timers.len();
-            if timers.is_empty() {
-                *timers = Vec::new();
-                self.occupied[slot / 64] &= !(1 << (slot % 64));
             }
         }
     }
 
-    /// When to call [`Self::advance`] next: not later than the next timer. A slot may hold only timers of
-    /// a later turn, so this can be early.
+    /// When to call [`Self::advance`] next: not later than the next timer. It may be the end of a step, so
+    /// this can be early.
     pub fn next_deadline_ms(&self) -> Option<u64> {
         if self.len == 0 {
             return None;
@@ -180,5 +199,37 @@ mod tests {
         let mut all = fired(&mut wheel, 10_000 * 130);
         all.sort_unstable();
         assert_eq!(all, (0..10_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_void_timer_ends_with_its_step() {
+        let mut wheel = TimerWheel::new(0);
+        let mut due = Vec::new();
+        wheel.set(4_000_000_000, 1);
+        wheel.set(4_000_000_000, 2);
+        wheel.advance_current(20_000, &mut due, |key| *key == 2);
+        assert_eq!((wheel.len(), due.len()), (1, 0));
+        assert_eq!(fired(&mut wheel, 3_999_999_900), Vec::<u32>::new());
+        assert_eq!(fired(&mut wheel, 4_000_000_000), [2]);
+    }
+
+    #[test]
+    fn steps_that_end_late_lose_nothing() {
+        let mut wheel = TimerWheel::new(0);
+        for key in 0..1_000u32 {
+            wheel.set(u64::from(key) * 977, key);
+        }
+        let mut all = Vec::new();
+        // Pauses of every length, from less than a tick to more than a turn.
+        let mut now = 0;
+        for pause in (0..40).map(|n| n * n * 900 + 50).cycle().take(120) {
+            now += pause;
+            for key in fired(&mut wheel, now) {
+                assert!(u64::from(key) * 977 <= now, "{key} fired early, at {now}");
+                all.push(key);
+            }
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..1_000).collect::<Vec<_>>());
     }
 }

@@ -5,12 +5,13 @@
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
 
+use super::clients::Clients;
 use super::{Broker, Now};
 
-/// How often a part of the retained messages is looked through for expired ones, milliseconds.
+/// How often expired retained messages are removed, milliseconds.
 const SWEEP_EVERY_MS: u64 = 1_000;
-/// How many at a time.
-const SWEEP_VISITS: usize = 1_000;
+/// How many at a time; if there were so many, the next follow in the next tick.
+const SWEEP_MESSAGES_MAX: usize = 10_000;
 
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,43 @@ pub(super) enum Timer {
     SystemTopics,
     /// `$SYS` topics are due at once.
     SystemTopicsAtOnce,
-    /// The next part of the retained messages is looked through.
+    /// Deliveries of retained messages may go on.
+    Retained {
+        session: SessionIndex,
+        generation: u32,
+    },
+    /// Retained messages may have expired.
     Sweep,
+}
+
+impl Timer {
+    /// Whether what it was set for is still so; otherwise it is void.
+    fn is_current(&self, clients: &Clients) -> bool {
+        match *self {
+            Self::KeepAlive { slot, serial } => clients
+                .connection(slot)
+                .is_some_and(|connection| connection.serial == serial),
+            Self::Will {
+                session,
+                generation,
+                epoch,
+            }
+            | Self::SessionExpiry {
+                session,
+                generation,
+                epoch,
+            } => clients
+                .session(session)
+                .is_some_and(|session| session.generation == generation && session.epoch == epoch),
+            Self::Retained {
+                session,
+                generation,
+            } => clients
+                .session(session)
+                .is_some_and(|session| session.generation == generation),
+            Self::SystemTopics | Self::SystemTopicsAtOnce | Self::Sweep => true,
+        }
+    }
 }
 
 impl Broker {
@@ -50,7 +86,10 @@ impl Broker {
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(now.mono_ms, &mut due);
+        let clients = &self.clients;
+        let is_current = |timer: &Timer| timer.is_current(clients);
+        self.wheel
+            .advance_current(now.mono_ms, &mut due, is_current);
         for timer in due.drain(..) {
             self.fire(timer, now);
         }
@@ -60,35 +99,25 @@ impl Broker {
     fn fire(&mut self, timer: Timer, now: Now) {
         match timer {
             Timer::KeepAlive { slot, serial } => self.check_keep_alive(slot, serial, now),
-            Timer::Will {
-                session,
-                generation,
-                epoch,
-            } => {
-                if self.is_current(session, generation, epoch) {
+            Timer::Will { session, .. } => {
+                if timer.is_current(&self.clients) {
                     self.publish_will(session, None, now);
                 }
             }
-            Timer::SessionExpiry {
-                session,
-                generation,
-                epoch,
-            } => {
-                if self.is_current(session, generation, epoch) {
+            Timer::SessionExpiry { session, .. } => {
+                if timer.is_current(&self.clients) {
                     self.clients.counters.sessions_expired += 1;
                     self.end_session(session, now);
                 }
             }
             Timer::SystemTopics => self.system_topics_due(now),
-            Timer::SystemTopicsAtOnce => self.ask_counters(now),
+            Timer::SystemTopicsAtOnce => self.system_topics_at_once_due(now),
+            Timer::Retained {
+                session,
+                generation,
+            } => self.resume_retained(session, generation, now),
             Timer::Sweep => self.sweep_retained(now),
         }
-    }
-
-    fn is_current(&self, session: SessionIndex, generation: u32, epoch: u32) -> bool {
-        self.clients
-            .session(session)
-            .is_some_and(|session| session.generation == generation && session.epoch == epoch)
     }
 
     fn check_keep_alive(&mut self, slot: u32, serial: u32, now: Now) {
@@ -117,26 +146,73 @@ impl Broker {
         }
     }
 
-    /// Starts to look for expired retained messages; called when the first one that can expire is set.
+    /// Starts to remove expired retained messages; called when one that can expire is set.
     pub(super) fn arm_sweep(&mut self, now: Now) {
-        if self.sweep.is_none() {
-            self.sweep = Some("".into());
+        if !self.sweep_armed {
+            self.sweep_armed = true;
             self.wheel.set(now.mono_ms + SWEEP_EVERY_MS, Timer::Sweep);
         }
     }
 
     fn sweep_retained(&mut self, now: Now) {
-        let Some(cursor) = self.sweep.take() else {
-            return;
-        };
-        if self.retained.is_empty() {
-            return;
+        let removed = self
+            .retained
+            .remove_expired(SWEEP_MESSAGES_MAX, now.mono_ms);
+        self.sweep_armed = self.retained.can_expire();
+        if self.sweep_armed {
+            let pause_ms = match removed {
+                SWEEP_MESSAGES_MAX => 0,
+                _ => SWEEP_EVERY_MS,
+            };
+            self.wheel.set(now.mono_ms + pause_ms, Timer::Sweep);
         }
-        self.sweep = Some(
-            self.retained
-                .sweep(&cursor, SWEEP_VISITS, now.mono_ms)
-                .unwrap_or_default(),
-        );
-        self.wheel.set(now.mono_ms + SWEEP_EVERY_MS, Timer::Sweep);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::broker::{Budget, Flow};
+    use crate::config::Config;
+    use crate::routing::ids::ShardId;
+    use crate::routing::topic_hash::TopicHasher;
+
+    /// CONNECT with a Session Expiry Interval of 4,000,000 s, the longest Keep Alive and a Will after
+    /// 4,000,000 s.
+    const CONNECT: &[u8] = b"\x10\x1f\0\x04MQTT\x05\x06\xff\xff\x05\x11\0\x3d\x09\0\0\x01c\
+        \x05\x18\0\x3d\x09\0\0\x01w\0\x01x";
+
+    #[test]
+    fn clients_that_come_and_go_with_long_intervals_leave_no_timers() {
+        let mut now = Now {
+            mono_ms: 0,
+            unix_s: 0,
+        };
+        let config = Arc::new(Config::default());
+        let mut broker = Broker::new(ShardId(0), 1, config, TopicHasher::new(1), now);
+        let mut most = 0;
+        for _ in 0..1_000 {
+            broker.open(0, 0, now);
+            let mut budget = Budget { bytes: 1_000 };
+            let progress = broker.receive(0, CONNECT, &mut budget, now);
+            assert_eq!(
+                (progress.consumed, progress.flow),
+                (CONNECT.len(), Flow::Continue)
+            );
+            broker.network_closed(0, "cut", now);
+            broker.release(0);
+            now.mono_ms += 1_000;
+            broker.tick(now);
+            most = most.max(broker.wheel.len());
+        }
+        // Three for each client of the last 20 s.
+        assert!(most <= 3 * 22, "{most} timers");
+        assert_eq!(broker.clients.sessions.len(), 1);
+        now.mono_ms += 4_000_000_000;
+        broker.tick(now);
+        assert!(broker.clients.sessions.is_empty(), "the last one expires");
     }
 }

@@ -36,6 +36,8 @@ pub struct PendingSuback {
     pub packet_identifier: PacketIdentifier,
     /// For each Topic Filter.
     pub reason_codes: Vec<ReasonCode>,
+    /// Why the first that was refused was.
+    pub cause: Option<&'static str>,
     /// What follows.
     pub retained: SmallVec<[WantsRetained; 1]>,
 }

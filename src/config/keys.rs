@@ -290,7 +290,7 @@ impl Key {
             Kind::Text { form, .. } => form.into(),
             Kind::Cpus { .. } => "CPU numbers like \"0,1,4-7\" or [0, 1, 4]".into(),
             Kind::Levels { .. } => {
-                "a table like { \"ringmq::broker\" = \"debug\" }, levels as in log.level".into()
+                "a table like { \"ringmq::shard\" = \"debug\" }, levels as in log.level".into()
             }
         }
     }

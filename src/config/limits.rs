@@ -5,10 +5,14 @@
 
 /// Packet Identifiers there are: 1 to 65,535 (2.2.1).
 pub const PACKET_IDENTIFIERS_MAX: u16 = 65_535;
+/// Batches that have been read and wait for their sender to fill them again.
+pub const READ_BATCHES_MAX: usize = 64;
 /// A buffer that grew beyond this is freed, not kept for the next turn, bytes.
-pub const POOLED_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// Output buffers that a shard keeps for the next turn.
-pub const POOLED_BUFFERS_MAX: usize = 1024;
+pub const POOLED_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// Buffers that a shard keeps for the next turn, bytes of all together.
+pub const POOLED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How often a line about refused connections may be logged for each listener, milliseconds.
+pub const REFUSED_LINE_EVERY_MS: u64 = 1_000;
 /// How fine timers are, milliseconds. Keep Alive is in seconds, so a tenth of one is fine enough.
 pub const TIMER_TICK_MS: u64 = 100;
 /// SUBACKs of one shard that wait for the others to apply an interest; beyond it SUBSCRIBEs are not read.
@@ -25,7 +29,26 @@ pub const SHARDS_MAX: u16 = 256;
 pub const INBOX_BATCHES_PER_TURN_MAX: usize = 256;
 /// Visits that one slice of a retained selection may make, so that no turn stalls.
 pub const RETAINED_VISITS_PER_SLICE_MAX: usize = 4096;
-/// A Reason String or ClientID in a log line is cut to this, bytes.
+/// What the smallest packet costs its connection's share of a turn, bytes: as much time as that many.
+pub const PACKET_COST_BYTES_MIN: usize = 16;
+/// What the delivery of a message to one session of the shard costs, bytes. Little enough that a fan-out to a
+/// thousand still sends many messages at once to each.
+pub const DELIVERY_COST_BYTES: u64 = 1;
+/// What a message for another shard costs, bytes: it may have many receivers there.
+pub const ENVELOPE_COST_BYTES: u64 = 64;
+/// Once the batches of a turn have cost this, the others wait for the next turn, bytes.
+pub const INBOX_COST_PER_TURN_MAX: u64 = 64 * 1024;
+/// Visits that the deliveries of retained messages to one session may make at once; the rest follows in the
+/// next tick.
+pub const RETAINED_VISITS_PER_PUMP_MAX: usize = 16_384;
+/// Deliveries of retained messages to one session that are at work together; the others wait.
+pub const RETAINED_DELIVERIES_AT_ONCE: usize = 32;
+/// Topics whose live messages are noted for the deliveries of retained messages to one session, at most;
+/// beyond it they are forgotten, and the owners are asked again.
+pub const RETAINED_LIVE_TOPICS_MAX: usize = 16_384;
+/// By then a message that came to one shard has come to all others, milliseconds.
+pub const RETAINED_SETTLE_MS: u64 = 1_000;
+/// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
 /// The buffer of a group of log records that is kept to be filled again, at most, bytes.
@@ -65,6 +88,8 @@ pub struct SessionLimits {
     pub persistent_v3_expiry_interval_s: u32,
     /// Unacknowledged QoS 1 and 2 messages towards a client, whatever its Receive Maximum.
     pub in_flight_max: u16,
+    /// Bytes of unacknowledged messages towards a client: no more are sent from there on.
+    pub in_flight_bytes_max: u32,
     /// Messages that wait for one session.
     pub outbox_messages_max: u32,
     /// Bytes of messages that wait for one session.
@@ -85,6 +110,7 @@ impl Default for SessionLimits {
             session_expiry_interval_s_max: u32::MAX,
             persistent_v3_expiry_interval_s: u32::MAX,
             in_flight_max: 1024,
+            in_flight_bytes_max: 16 << 20,
             outbox_messages_max: 10_000,
             outbox_bytes_max: 16 << 20,
             outbox_full: OutboxFull::DropNewest,
@@ -141,6 +167,8 @@ pub struct ListenerLimits {
     pub keep_alive_s_max: u16,
     /// Topic Aliases that the broker uses towards a client that allows them.
     pub topic_alias_maximum_outgoing: u16,
+    /// Response Information for clients that request it.
+    pub response_information: Option<String>,
     /// What the listener offers.
     pub capabilities: Capabilities,
 }
@@ -153,6 +181,7 @@ impl Default for ListenerLimits {
             packet_bytes_max: 16 << 20,
             keep_alive_s_max: 0,
             topic_alias_maximum_outgoing: 32,
+            response_information: None,
             capabilities: Capabilities::default(),
         }
     }
@@ -221,7 +250,7 @@ pub struct NetworkLimits {
     /// Output of one connection that waits or is on its way, bytes. Beyond it QoS 0 is dropped and QoS 1
     /// and 2 stay in the outbox.
     pub output_bytes_max: u32,
-    /// Bytes that one connection may bring into one turn.
+    /// Bytes that one connection may bring into one turn; messages to many receivers count for more.
     pub receive_budget_bytes: u32,
     /// Submission queue entries of a shard's ring.
     pub ring_entries: u32,
@@ -243,7 +272,7 @@ impl Default for NetworkLimits {
     fn default() -> Self {
         Self {
             output_bytes_max: 1 << 20,
-            receive_budget_bytes: 256 << 10,
+            receive_budget_bytes: 64 << 10,
             ring_entries: 1024,
             receive_buffers: 512,
             receive_buffer_bytes: 2048,

@@ -5,6 +5,7 @@ pub mod cpu_list;
 pub mod error;
 pub mod keys;
 pub mod limits;
+pub mod owner;
 pub mod raw;
 pub mod reference;
 pub mod resolved;

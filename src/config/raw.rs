@@ -17,6 +17,7 @@ use super::keys::{
     Draft, DraftListener, Key, Kind, LOG_LEVELS, Section, Unit, literal, parse_size,
 };
 use super::limits::Durability;
+use super::owner;
 use super::resolved::{Config, Listener};
 use super::unknown::meant;
 
@@ -175,6 +176,20 @@ impl Reader<'_> {
         for key in ["unix_owner", "unix_group", "unix_mode"] {
             if !unix && table.contains_key(key) {
                 let message = format!("is for Unix sockets only, not for {}", listener.address);
+                self.error(at_key(key), &format!("listener.{key}"), message);
+            }
+        }
+        for (key, kind, name, number) in [
+            (
+                "unix_owner",
+                "user",
+                &draft.unix.owner,
+                owner::user as fn(&str) -> Option<u32>,
+            ),
+            ("unix_group", "group", &draft.unix.group, owner::group),
+        ] {
+            if let Some(name) = name.as_deref().filter(|name| number(name).is_none()) {
+                let message = format!("there is no {kind} \"{name}\" on this machine");
                 self.error(at_key(key), &format!("listener.{key}"), message);
             }
         }

@@ -48,7 +48,7 @@ maximum_qos = 1
 [[listener]]
 address = "unix:/run/ringmq.sock"
 unix_mode = "0600"
-unix_owner = "mqtt"
+unix_owner = "root"
 [session]
 outbox_full = "drop_oldest"
 outbox_bytes_max = 65_536
@@ -84,7 +84,7 @@ permanent = true
     assert_eq!(unix.name, "unix");
     assert_eq!(unix.address, ListenAddress::Unix("/run/ringmq.sock".into()));
     assert_eq!(unix.unix.mode, Some(0o600));
-    assert_eq!(unix.unix.owner.as_deref(), Some("mqtt"));
+    assert_eq!(unix.unix.owner.as_deref(), Some("root"));
     assert!(unix.allow_anonymous);
     // The limits of one listener do not leak into the next.
     assert_eq!(unix.limits.capabilities.maximum_qos, 2);

@@ -135,6 +135,29 @@ mod tests {
         );
     }
 
+    /// `RINGMQ_BLESS=1 cargo test --lib reference` writes it anew.
+    #[test]
+    fn the_readme_has_the_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = readme
+            .split_once("<!-- config-reference:begin -->\n")
+            .unwrap();
+        let (found, after) = rest.split_once("<!-- config-reference:end -->").unwrap();
+        let reference = reference_markdown();
+        if std::env::var_os("RINGMQ_BLESS").is_some() {
+            let text = format!(
+                "{before}<!-- config-reference:begin -->\n{reference}<!-- config-reference:end -->{after}"
+            );
+            std::fs::write(path, text).unwrap();
+        } else {
+            assert!(
+                found == reference,
+                "README.md does not show the configuration as it is"
+            );
+        }
+    }
+
     #[test]
     fn a_key_is_explained_by_path_by_name_and_by_section() {
         let by_path = explain(Some("session.in_flight_max")).unwrap();

@@ -83,7 +83,7 @@ pub enum LogFormat {
 pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
-    /// Levels of single modules, as `"ringmq::broker" = "debug"`.
+    /// Levels of single modules, as `"ringmq::shard" = "debug"`.
     pub modules: BTreeMap<String, String>,
     /// How lines look.
     pub format: LogFormat,

@@ -121,15 +121,22 @@ impl ReasonCode {
         self as u8 >= 0x80
     }
 
-    /// The return code of a 3.1 or 3.1.1 CONNACK for this Reason Code (3.1.1, table 3.1).
-    pub fn connect_return_code(self) -> u8 {
+    /// The return code of a 3.1 or 3.1.1 CONNACK for this Reason Code (3.1.1, table 3.1), if one says it.
+    pub fn connect_return_code(self) -> Option<u8> {
         match self {
-            code if !code.is_error() => 0,
-            Self::UnsupportedProtocolVersion => 1,
-            Self::ClientIdentifierNotValid => 2,
-            Self::BadUserNameOrPassword => 4,
-            Self::NotAuthorized | Self::Banned | Self::BadAuthenticationMethod => 5,
-            _ => 3,
+            code if !code.is_error() => Some(0),
+            Self::UnsupportedProtocolVersion => Some(1),
+            Self::ClientIdentifierNotValid => Some(2),
+            Self::ServerUnavailable
+            | Self::ServerBusy
+            | Self::ServerShuttingDown
+            | Self::QuotaExceeded
+            | Self::UseAnotherServer
+            | Self::ServerMoved
+            | Self::ConnectionRateExceeded => Some(3),
+            Self::BadUserNameOrPassword => Some(4),
+            Self::NotAuthorized | Self::Banned | Self::BadAuthenticationMethod => Some(5),
+            _ => None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::config::address::ListenAddress;
+use crate::config::owner;
 use crate::config::resolved::UnixOptions;
 
 /// Why a listener cannot listen.
@@ -59,7 +60,7 @@ pub fn bind(
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     let at = |source: io::Error| ListenError::Bind {
         address: address.clone(),
-        remedy: remedy(&source),
+        remedy: remedy(address, &source),
         source,
     };
     match address {
@@ -77,20 +78,32 @@ pub fn bind(
             })
         }
         ListenAddress::Unix(path) => {
+            let (owner, group) = owners(path, unix)?;
             let socket = bind_unix(path).map_err(at)?;
+            // From here on the file goes away if anything fails.
+            let mut bound = BoundListener {
+                address: address.clone(),
+                sockets: Vec::with_capacity(count),
+            };
             // Nobody can connect before it listens, and by then owner and mode are right.
-            apply_owner(path, unix)?;
+            if owner.is_some() || group.is_some() {
+                std::os::unix::fs::chown(path, owner, group).map_err(|source| {
+                    ListenError::Bind {
+                        address: address.clone(),
+                        source,
+                        remedy: "run as root or as a member of that group",
+                    }
+                })?;
+            }
             let mode = unix.mode.unwrap_or(0o660);
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(at)?;
             socket.listen(backlog).map_err(at)?;
-            let mut sockets = Vec::with_capacity(count);
             for _ in 0..count {
-                sockets.push(socket.as_fd().try_clone_to_owned().map_err(at)?);
+                bound
+                    .sockets
+                    .push(socket.as_fd().try_clone_to_owned().map_err(at)?);
             }
-            Ok(BoundListener {
-                address: address.clone(),
-                sockets,
-            })
+            Ok(bound)
         }
     }
 }
@@ -105,13 +118,14 @@ impl Drop for BoundListener {
     }
 }
 
-fn remedy(error: &io::Error) -> &'static str {
+fn remedy(address: &ListenAddress, error: &io::Error) -> &'static str {
+    let unix = matches!(address, ListenAddress::Unix(_));
     match error.kind() {
+        io::ErrorKind::AddrInUse if unix => "stop the other program or choose another path",
         io::ErrorKind::AddrInUse => "stop the other program or choose another port",
         io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
-        io::ErrorKind::PermissionDenied => {
-            "choose a port from 1024 on or a directory that may be written"
-        }
+        io::ErrorKind::PermissionDenied if unix => "choose a directory that may be written",
+        io::ErrorKind::PermissionDenied => "choose a port from 1024 on",
         io::ErrorKind::NotFound => "create the directory first",
         _ => "check the address",
     }
@@ -166,39 +180,21 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn apply_owner(path: &Path, unix: &UnixOptions) -> Result<(), ListenError> {
-    if unix.owner.is_none() && unix.group.is_none() {
-        return Ok(());
-    }
-    let number = |name: &Option<String>, kind, file| -> Result<Option<u32>, ListenError> {
-        let Some(name) = name else { return Ok(None) };
-        let unknown = || ListenError::Owner {
+/// The numbers of the owner and the group that a Unix socket is to have.
+fn owners(path: &Path, unix: &UnixOptions) -> Result<(Option<u32>, Option<u32>), ListenError> {
+    type Number = fn(&str) -> Option<u32>;
+    let find = |name: &Option<String>, kind, number: Number| match name {
+        None => Ok(None),
+        Some(name) => number(name).map(Some).ok_or_else(|| ListenError::Owner {
             path: path.into(),
             kind,
             name: name.clone(),
-        };
-        name.parse()
-            .ok()
-            .or_else(|| number_in(file, name))
-            .map(Some)
-            .ok_or_else(unknown)
+        }),
     };
-    let owner = number(&unix.owner, "user", "/etc/passwd")?;
-    let group = number(&unix.group, "group", "/etc/group")?;
-    std::os::unix::fs::chown(path, owner, group).map_err(|source| ListenError::Bind {
-        address: ListenAddress::Unix(path.into()),
-        source,
-        remedy: "run as root or as a member of that group",
-    })
-}
-
-/// The number of a user or group in the local database, `name:x:NUMBER:...`.
-fn number_in(file: &str, name: &str) -> Option<u32> {
-    let database = std::fs::read_to_string(file).ok()?;
-    let line = database
-        .lines()
-        .find(|line| line.split(':').next() == Some(name))?;
-    line.split(':').nth(2)?.parse().ok()
+    Ok((
+        find(&unix.owner, "user", owner::user)?,
+        find(&unix.group, "group", owner::group)?,
+    ))
 }
 
 /// Makes small packets leave at once: the broker does its own batching.

@@ -2,6 +2,8 @@
 //!
 //! A shard owns its counters; others get a copy in an envelope (`broker::system_topics`).
 
+use crate::mqtt::reason_code::ReasonCode;
+
 /// Why the broker dropped a message for one receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -20,8 +22,79 @@ pub enum DropCause {
     NoMember,
 }
 
-/// How many [`DropCause`]s there are.
-pub const DROP_CAUSES: usize = 6;
+impl DropCause {
+    /// All, in order, with the last level of their `$SYS` topic.
+    pub const NAMES: [&'static str; 6] = [
+        "output_full",
+        "outbox_full",
+        "expired",
+        "packet_too_large",
+        "retained_limit",
+        "no_member",
+    ];
+}
+
+/// Why the broker ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum EndCause {
+    /// `connections_max` of its listener is reached.
+    ConnectionsMax,
+    /// CONNECT was not complete within `connect_timeout_s`.
+    ConnectTimeout,
+    /// CONNECT was refused, or something else came first.
+    ConnectRefused,
+    /// A packet that is malformed.
+    MalformedPacket,
+    /// A packet that is not allowed there, topics that are not valid included.
+    ProtocolError,
+    /// A packet over `packet_bytes_max`.
+    PacketTooLarge,
+    /// More QoS 2 messages at once than Receive Maximum.
+    ReceiveMaximumExceeded,
+    /// No packet within one and a half Keep Alive.
+    KeepAliveTimeout,
+    /// The Client Identifier connected again.
+    SessionTakenOver,
+    /// The server is shutting down.
+    ServerShuttingDown,
+    /// Any other Reason Code.
+    Other,
+}
+
+impl EndCause {
+    /// All, in order, with the last level of their `$SYS` topic.
+    pub const NAMES: [&'static str; 11] = [
+        "connections_max",
+        "connect_timeout",
+        "connect_refused",
+        "malformed_packet",
+        "protocol_error",
+        "packet_too_large",
+        "receive_maximum_exceeded",
+        "keep_alive_timeout",
+        "session_taken_over",
+        "server_shutting_down",
+        "other",
+    ];
+
+    /// The cause that a Reason Code tells of, once a client is connected.
+    pub fn of(reason_code: ReasonCode) -> Self {
+        match reason_code {
+            ReasonCode::MalformedPacket => Self::MalformedPacket,
+            ReasonCode::ProtocolError
+            | ReasonCode::TopicNameInvalid
+            | ReasonCode::TopicFilterInvalid
+            | ReasonCode::TopicAliasInvalid => Self::ProtocolError,
+            ReasonCode::PacketTooLarge => Self::PacketTooLarge,
+            ReasonCode::ReceiveMaximumExceeded => Self::ReceiveMaximumExceeded,
+            ReasonCode::KeepAliveTimeout => Self::KeepAliveTimeout,
+            ReasonCode::SessionTakenOver => Self::SessionTakenOver,
+            ReasonCode::ServerShuttingDown => Self::ServerShuttingDown,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// The counters of one shard. All but the gauges only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,8 +109,6 @@ pub struct Counters {
     pub retained_messages: u64,
     /// Gauge: bytes of the retained messages.
     pub retained_bytes: u64,
-    /// The most connections there were at once.
-    pub connections_peak: u64,
     /// Connections that got a CONNACK with Success.
     pub connections_accepted: u64,
     /// Sessions that expired.
@@ -59,9 +130,9 @@ pub struct Counters {
     /// Payload bytes in PUBLISH packets sent.
     pub publish_bytes_sent: u64,
     /// Messages dropped for one receiver, by [`DropCause`].
-    pub dropped: [u64; DROP_CAUSES],
-    /// Connections that the broker ended.
-    pub connections_ended_by_broker: u64,
+    pub dropped: [u64; DropCause::NAMES.len()],
+    /// Connections that the broker ended, by [`EndCause`].
+    pub ended: [u64; EndCause::NAMES.len()],
 }
 
 impl Counters {
@@ -69,6 +140,11 @@ impl Counters {
     #[inline]
     pub fn drop_messages(&mut self, cause: DropCause, count: u64) {
         self.dropped[cause as usize] += count;
+    }
+
+    /// Counts a connection that the broker ended because of `cause`.
+    pub fn end_connection(&mut self, cause: EndCause) {
+        self.ended[cause as usize] += 1;
     }
 
     /// All dropped messages.
@@ -83,7 +159,6 @@ impl Counters {
         self.subscriptions += other.subscriptions;
         self.retained_messages += other.retained_messages;
         self.retained_bytes += other.retained_bytes;
-        self.connections_peak += other.connections_peak;
         self.connections_accepted += other.connections_accepted;
         self.sessions_expired += other.sessions_expired;
         self.packets_received += other.packets_received;
@@ -97,6 +172,23 @@ impl Counters {
         for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
             *sum += more;
         }
-        self.connections_ended_by_broker += other.connections_ended_by_broker;
+        for (sum, more) in self.ended.iter_mut().zip(other.ended) {
+            *sum += more;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_its_name() {
+        assert_eq!(DropCause::NAMES[DropCause::NoMember as usize], "no_member");
+        assert_eq!(DropCause::NAMES.len(), DropCause::NoMember as usize + 1);
+        assert_eq!(EndCause::NAMES[EndCause::Other as usize], "other");
+        assert_eq!(EndCause::NAMES.len(), EndCause::Other as usize + 1);
+        let keep_alive = EndCause::of(ReasonCode::KeepAliveTimeout);
+        assert_eq!(EndCause::NAMES[keep_alive as usize], "keep_alive_timeout");
     }
 }

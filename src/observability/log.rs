@@ -91,7 +91,7 @@ where
     }
 }
 
-/// `info,ringmq::broker=debug`: the most specific module decides.
+/// `info,ringmq::shard=debug`: the most specific module decides.
 fn filter(config: &LogConfig) -> Result<EnvFilter, String> {
     let mut directives = level(&config.level)?.to_string();
     for (module, name) in &config.modules {

@@ -47,15 +47,36 @@ impl ShardBits {
 
     /// The shards, in order.
     #[inline]
-    pub fn iter(self) -> impl Iterator<Item = ShardId> {
-        (0u16..).zip(self.0).flat_map(|(word, mut bits)| {
-            std::iter::from_fn(move || {
+    pub fn iter(self) -> ShardIter {
+        ShardIter {
+            words: self.0,
+            word: 0,
+        }
+    }
+}
+
+/// The shards of a set.
+#[derive(Debug)]
+pub struct ShardIter {
+    words: [u64; 4],
+    word: u16,
+}
+
+impl Iterator for ShardIter {
+    type Item = ShardId;
+
+    #[inline]
+    fn next(&mut self) -> Option<ShardId> {
+        loop {
+            let bits = self.words.get_mut(usize::from(self.word))?;
+            if *bits != 0 {
                 // Below 64.
-                let bit = (bits != 0).then(|| bits.trailing_zeros() as u16)?;
-                bits &= bits - 1;
-                Some(ShardId(word * 64 + bit))
-            })
-        })
+                let bit = bits.trailing_zeros() as u16;
+                *bits &= *bits - 1;
+                return Some(ShardId(self.word * 64 + bit));
+            }
+            self.word += 1;
+        }
     }
 }
 
@@ -77,8 +98,8 @@ pub struct InterestChange {
     pub add: bool,
 }
 
-/// An exact filter's shards in eight bytes: the hash cut to the upper 32 bits it needs beside its place, and
-/// one shard, or the place of a set.
+/// An exact filter's shards in twelve bytes: its hash in halves, so that nothing is padded, and one shard, or
+/// the place of a set.
 #[derive(Clone, Copy, Debug)]
 struct ExactEntry {
     hash_low: u32,

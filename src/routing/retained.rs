@@ -2,9 +2,11 @@
 //!
 //! Ordered by Topic Name, so that an answer to SUBSCRIBE can be given in slices: a cursor is the place in
 //! that order, and stays good whatever is set or cleared meanwhile. A selection skips what cannot match: it
-//! seeks to the next Topic Name that could.
+//! seeks to the next Topic Name that could. Those that can expire are ordered by that time as well, so that
+//! an expired one never takes the room of a new one.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::config::limits::{RETAINED_VISITS_PER_SLICE_MAX, RetainedLimits};
@@ -17,6 +19,8 @@ use super::application_message::ApplicationMessage;
 #[derive(Debug, Default)]
 pub struct RetainedStore {
     messages: BTreeMap<Box<str>, Retained>,
+    /// Those of `messages` with a Message Expiry Interval.
+    by_expiry: BTreeSet<ByExpiry>,
     bytes: u64,
 }
 
@@ -28,6 +32,37 @@ struct Retained {
     location: u64,
 }
 
+/// A message in the order of expiry.
+#[derive(Debug)]
+struct ByExpiry(ApplicationMessage);
+
+impl ByExpiry {
+    fn key(&self) -> (Option<u64>, &str) {
+        let view = self.0.view();
+        (view.expires_at_ms, view.topic)
+    }
+}
+
+impl Ord for ByExpiry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for ByExpiry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByExpiry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for ByExpiry {}
+
 /// Where the next slice of a selection begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetainedCursor {
@@ -37,6 +72,16 @@ pub struct RetainedCursor {
     exclusive: bool,
 }
 
+impl RetainedCursor {
+    /// From `topic` on, itself included.
+    pub fn at(topic: &str) -> Self {
+        Self {
+            from: topic.into(),
+            exclusive: false,
+        }
+    }
+}
+
 /// A part of the retained messages that match a filter.
 #[derive(Debug)]
 pub struct Slice {
@@ -44,6 +89,8 @@ pub struct Slice {
     pub messages: Vec<ApplicationMessage>,
     /// Where to go on; nothing if that was all.
     pub next: Option<RetainedCursor>,
+    /// How many places were looked at.
+    pub visits: usize,
 }
 
 /// What a comparison of a Topic Name with a filter says about the search.
@@ -59,6 +106,11 @@ impl RetainedStore {
         self.messages.len()
     }
 
+    /// Whether there is one for a topic.
+    pub fn contains(&self, topic: &str) -> bool {
+        self.messages.contains_key(topic)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
@@ -69,17 +121,28 @@ impl RetainedStore {
         self.bytes
     }
 
-    /// Sets the retained message of its topic; a former one is replaced [MQTT-3.3.1-5]. Tells whether the
-    /// limits allowed it.
-    pub fn set(&mut self, message: ApplicationMessage, limits: &RetainedLimits) -> bool {
+    /// Sets the retained message of its topic; a former one is replaced [MQTT-3.3.1-5], and is gone as well
+    /// if the limits do not allow the new one. Tells whether they did; what has expired makes room first.
+    pub fn set(
+        &mut self,
+        message: ApplicationMessage,
+        limits: &RetainedLimits,
+        now_ms: u64,
+    ) -> bool {
+        self.clear(message.topic());
         let bytes = message.bytes() as u64;
-        let former = self.messages.get(message.topic());
-        let former_bytes = former.map_or(0, |former| former.message.bytes() as u64);
-        let too_many = former.is_none() && self.messages.len() >= limits.messages_max as usize;
-        if too_many || self.bytes - former_bytes + bytes > limits.bytes_max {
-            return false;
+        while self.messages.len() >= limits.messages_max as usize
+            || self.bytes + bytes > limits.bytes_max
+        {
+            if !self.remove_first_expired(now_ms) {
+                return false;
+            }
         }
-        self.bytes = self.bytes - former_bytes + bytes;
+        self.bytes += bytes;
+        if message.can_expire() {
+            self.by_expiry
+                .insert(ByExpiry(ApplicationMessage::clone(&message)));
+        }
         let topic = message.topic().into();
         let retained = Retained {
             message,
@@ -109,12 +172,35 @@ impl RetainedStore {
 
     /// Clears the retained message of a topic [MQTT-3.3.1-6]; tells whether there was one.
     pub fn clear(&mut self, topic: &str) -> bool {
-        match self.messages.remove(topic) {
-            Some(retained) => {
-                self.bytes -= retained.message.bytes() as u64;
-                true
+        let Some(Retained { message, .. }) = self.messages.remove(topic) else {
+            return false;
+        };
+        self.bytes -= message.bytes() as u64;
+        if message.can_expire() {
+            self.by_expiry.remove(&ByExpiry(message));
+        }
+        true
+    }
+
+    /// Whether there is one that can expire.
+    pub fn can_expire(&self) -> bool {
+        !self.by_expiry.is_empty()
+    }
+
+    /// Removes up to `most` messages that have expired; gives how many it removed.
+    pub fn remove_expired(&mut self, most: usize, now_ms: u64) -> usize {
+        (0..most)
+            .take_while(|_| self.remove_first_expired(now_ms))
+            .count()
+    }
+
+    fn remove_first_expired(&mut self, now_ms: u64) -> bool {
+        match self.by_expiry.first() {
+            Some(ByExpiry(message)) if message.is_expired(now_ms) => {
+                let message = ApplicationMessage::clone(message);
+                self.clear(message.topic())
             }
-            None => false,
+            _ => false,
         }
     }
 
@@ -129,6 +215,7 @@ impl RetainedStore {
         let mut slice = Slice {
             messages: Vec::new(),
             next: None,
+            visits: 1,
         };
         if !has_wildcards(filter) {
             let found = self
@@ -142,13 +229,9 @@ impl RetainedStore {
         }
         let mut bytes = 0;
         let mut expired = Vec::new();
-        let mut cursor = cursor.or_else(|| {
-            Some(RetainedCursor {
-                from: literal_prefix(filter).into(),
-                exclusive: false,
-            })
-        });
-        for _ in 0..RETAINED_VISITS_PER_SLICE_MAX {
+        let mut cursor = cursor.or_else(|| Some(RetainedCursor::at(literal_prefix(filter))));
+        for visit in 1..=RETAINED_VISITS_PER_SLICE_MAX {
+            slice.visits = visit;
             let Some(at) = cursor.take() else { break };
             let from = match at.exclusive {
                 true => Bound::Excluded(&*at.from),
@@ -198,26 +281,6 @@ impl RetainedStore {
             self.clear(&topic);
         }
         slice
-    }
-
-    /// Removes expired messages among the next `visits` from `cursor` on; gives where to go on.
-    pub fn sweep(&mut self, cursor: &str, visits: usize, now_ms: u64) -> Option<Box<str>> {
-        let range = self
-            .messages
-            .range::<str, _>((Bound::Excluded(cursor), Bound::Unbounded));
-        let seen: Vec<_> = range
-            .take(visits)
-            .map(|(topic, retained)| (topic.clone(), retained.message.is_expired(now_ms)))
-            .collect();
-        let last = (seen.len() == visits)
-            .then(|| seen.last().map(|(topic, _)| topic.clone()))
-            .flatten();
-        for (topic, expired) in seen {
-            if expired {
-                self.clear(&topic);
-            }
-        }
-        last
     }
 }
 
@@ -343,7 +406,7 @@ mod tests {
         };
         let mut store = RetainedStore::default();
         for topic in &topics {
-            assert!(store.set(message(topic, None), &limits));
+            assert!(store.set(message(topic, None), &limits, 0));
         }
         topics.sort();
         for filter in [
@@ -365,7 +428,11 @@ mod tests {
         let mut store = RetainedStore::default();
         for device in 0..50 {
             for sensor in 0..200 {
-                store.set(message(&format!("site/{device}/{sensor}"), None), &limits);
+                store.set(
+                    message(&format!("site/{device}/{sensor}"), None),
+                    &limits,
+                    0,
+                );
             }
         }
         // Ten thousand messages: without seeking the first slice would end before the last device.
@@ -374,7 +441,7 @@ mod tests {
         // Topics that only begin with the wanted level are passed over at once.
         let mut store = RetainedStore::default();
         for device in 0..100_000 {
-            store.set(message(&format!("dev/{device}/t1"), None), &limits);
+            store.set(message(&format!("dev/{device}/t1"), None), &limits, 0);
         }
         for (filter, matching) in [
             ("dev/1/#", 1),
@@ -392,17 +459,57 @@ mod tests {
     }
 
     #[test]
+    fn a_message_over_the_limit_leaves_no_older_one() {
+        let mut store = RetainedStore::default();
+        let limits = RetainedLimits {
+            bytes_max: message("a", None).bytes() as u64,
+            ..RetainedLimits::default()
+        };
+        assert!(store.set(message("a", None), &limits, 0));
+        let larger = MessageView {
+            payload: b"larger",
+            ..message("a", None).view()
+        }
+        .to_message();
+        assert!(!store.set(larger, &limits, 0));
+        assert_eq!((store.len(), store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_has_expired_makes_room() {
+        let limits = RetainedLimits {
+            messages_max: 3,
+            ..RetainedLimits::default()
+        };
+        let mut store = RetainedStore::default();
+        assert!(store.set(message("a", Some(20)), &limits, 0));
+        assert!(store.set(message("b", Some(10)), &limits, 0));
+        assert!(store.set(message("c", Some(10)), &limits, 0));
+        assert!(!store.set(message("d", None), &limits, 9));
+        assert!(store.set(message("d", None), &limits, 10));
+        assert_eq!((store.len(), store.remove_expired(9, 10)), (3, 1));
+        // A former expiry no longer counts.
+        assert!(store.set(message("a", Some(40)), &limits, 10));
+        assert_eq!(store.remove_expired(9, 39), 0);
+        assert_eq!(
+            (store.remove_expired(9, 40), store.can_expire()),
+            (1, false)
+        );
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
     fn limits_hold_and_expired_messages_are_gone() {
         let limits = RetainedLimits {
             messages_max: 2,
             ..RetainedLimits::default()
         };
         let mut store = RetainedStore::default();
-        assert!(store.set(message("a", None), &limits));
-        assert!(store.set(message("b", Some(10)), &limits));
-        assert!(!store.set(message("c", None), &limits));
+        assert!(store.set(message("a", None), &limits, 0));
+        assert!(store.set(message("b", Some(10)), &limits, 0));
+        assert!(!store.set(message("c", None), &limits, 0));
         assert!(
-            store.set(message("a", None), &limits),
+            store.set(message("a", None), &limits, 0),
             "replacing is not adding"
         );
         assert_eq!(store.select("#", None, &limits, 10).messages.len(), 1);

@@ -5,6 +5,7 @@
 //! the member. One message goes to one member of each group [MQTT-4.8.2-4]. The order of a publisher's
 //! messages holds for the strategies that keep to one member, while it is there.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -49,11 +50,18 @@ pub enum Readiness {
     Offline,
 }
 
+/// Tells a group from all others that this shard has had, also when its number is given to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSerial(NonZeroU64);
+
 #[derive(Debug)]
 struct Group {
     name: Arc<GroupName>,
+    serial: GroupSerial,
     /// In the order in which they joined.
     members: Vec<Subscriber>,
+    /// How many of them are connected.
+    online: u32,
     /// Where the next turn of round robin begins.
     next: usize,
 }
@@ -63,6 +71,8 @@ struct Group {
 pub struct GroupMembers {
     groups: Slab<Group>,
     by_name: HashMap<Arc<GroupName>, u32, foldhash::fast::RandomState>,
+    /// How many groups there have been.
+    made: u64,
 }
 
 impl GroupMembers {
@@ -86,13 +96,23 @@ impl GroupMembers {
         self.groups.get(group as usize).map(|group| &group.name)
     }
 
-    /// Adds a member or replaces its options; gives the group and whether the member is new.
+    /// A group's serial, which messages that were chosen for a member carry.
+    pub fn serial(&self, group: u32) -> Option<GroupSerial> {
+        self.groups.get(group as usize).map(|group| group.serial)
+    }
+
+    /// Adds a member, who is connected, or replaces its options; gives the group and whether the member is
+    /// new.
     pub fn join(&mut self, name: GroupName, member: Subscriber) -> (u32, bool) {
         let group = self.find(&name).unwrap_or_else(|| {
             let name = Arc::new(name);
+            let serial = GroupSerial(NonZeroU64::MIN.saturating_add(self.made));
+            self.made += 1;
             let key = self.groups.insert(Group {
                 name: Arc::clone(&name),
+                serial,
                 members: Vec::new(),
+                online: 0,
                 next: 0,
             });
             // Memory ends long before.
@@ -100,8 +120,9 @@ impl GroupMembers {
             self.by_name.insert(name, group);
             group
         });
-        let members = &mut self.groups[group as usize].members;
-        match members
+        let entry = &mut self.groups[group as usize];
+        match entry
+            .members
             .iter_mut()
             .find(|other| other.session == member.session)
         {
@@ -110,20 +131,28 @@ impl GroupMembers {
                 (group, false)
             }
             None => {
-                members.push(member);
+                entry.members.push(member);
+                entry.online += 1;
                 (group, true)
             }
         }
     }
 
-    /// Removes a member; gives the group's name if it was one. The last member ends the group.
-    pub fn leave(&mut self, group: u32, session: SessionIndex) -> Option<Arc<GroupName>> {
+    /// Removes a member, who is connected or not; gives the group's name if it was one. The last member ends
+    /// the group.
+    pub fn leave(
+        &mut self,
+        group: u32,
+        session: SessionIndex,
+        connected: bool,
+    ) -> Option<Arc<GroupName>> {
         let entry = self.groups.get_mut(group as usize)?;
         let position = entry
             .members
             .iter()
             .position(|member| member.session == session)?;
         entry.members.remove(position);
+        entry.online = entry.online.saturating_sub(u32::from(connected));
         let name = Arc::clone(&entry.name);
         if entry.members.is_empty() {
             self.groups.remove(group as usize);
@@ -132,11 +161,41 @@ impl GroupMembers {
         Some(name)
     }
 
-    /// The members of a group.
-    pub fn members(&self, group: u32) -> &[Subscriber] {
-        self.groups
-            .get(group as usize)
-            .map_or(&[], |group| &group.members)
+    /// The connection of a member has come or gone.
+    pub fn set_online(&mut self, group: u32, online: bool) {
+        if let Some(group) = self.groups.get_mut(group as usize) {
+            group.online = match online {
+                true => group.online + 1,
+                false => group.online.saturating_sub(1),
+            };
+        }
+    }
+
+    /// The subscription of a session that is a member.
+    pub fn member(&self, group: u32, session: SessionIndex) -> Option<&Subscriber> {
+        let mut members = self.groups.get(group as usize)?.members.iter();
+        members.find(|member| member.session == session)
+    }
+
+    /// Whether a session is a member.
+    pub fn has_member(&self, group: u32, session: SessionIndex) -> bool {
+        self.groups.get(group as usize).is_some_and(|group| {
+            let members = &group.members;
+            members.iter().any(|member| member.session == session)
+        })
+    }
+
+    /// What this shard has to say about a group.
+    pub fn change(&self, name: &Arc<GroupName>) -> GroupChange {
+        let group = self
+            .find(name)
+            .and_then(|group| self.groups.get(group as usize));
+        let (online, total) = group.map_or((0, 0), |group| (group.online, group.members.len()));
+        GroupChange {
+            name: Arc::clone(name),
+            online,
+            total: u32::try_from(total).unwrap_or(u32::MAX),
+        }
     }
 
     /// Picks the member for a message: the readiest, and among those who are ready the strategy's choice.
@@ -398,6 +457,29 @@ mod tests {
             })
         };
         assert_eq!(picks(SharedStrategy::RoundRobin, 0, nobody_ready), [2; 6]);
+    }
+
+    #[test]
+    fn members_are_counted_as_they_come_and_go() {
+        let mut groups = GroupMembers::default();
+        let name = Arc::new(name());
+        let counted = |groups: &GroupMembers| {
+            let change = groups.change(&name);
+            (change.online, change.total)
+        };
+        assert_eq!(counted(&groups), (0, 0));
+        let (group, _) = groups.join((*name).clone(), member(1));
+        groups.join((*name).clone(), member(2));
+        groups.join((*name).clone(), member(2));
+        assert_eq!(counted(&groups), (2, 2));
+        groups.set_online(group, false);
+        assert_eq!(counted(&groups), (1, 2));
+        assert!(groups.leave(group, 7, true).is_none());
+        groups.leave(group, 1, false);
+        assert_eq!(counted(&groups), (1, 1));
+        assert!(groups.has_member(group, 2) && !groups.has_member(group, 1));
+        groups.leave(group, 2, true);
+        assert_eq!(counted(&groups), (0, 0));
     }
 
     #[test]

@@ -116,9 +116,9 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
             inbox,
             peers: peers.clone(),
             started,
-            store: starts.as_mut().and_then(|starts| starts.next()),
         };
-        executors.push(spawn(setup, *cpu, ready.clone())?);
+        let store = starts.as_mut().and_then(Iterator::next);
+        executors.push(spawn(setup, store, *cpu, ready.clone())?);
     }
     drop(ready);
     let running = Running {
@@ -172,13 +172,18 @@ fn of_shard(shard: u16, error: &ShardError) -> LaunchError {
     }
 }
 
-fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError> {
+fn spawn(
+    setup: Setup,
+    store: Option<ShardStart>,
+    cpu: usize,
+    ready: Ready,
+) -> Result<Executor, LaunchError> {
     let shard = setup.id.0;
     let failed = |error: &dyn std::fmt::Display| LaunchError::Shard {
         shard,
         cause: error.to_string(),
     };
-    let all = Drainer {
+    let others = Drainer {
         peers: setup.peers.clone(),
     };
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
@@ -187,7 +192,7 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
         .preempt_timer(PREEMPT)
         .spawn(move || async move {
             let prepared = async {
-                let mut running = Shard::new(setup).await?;
+                let mut running = Shard::open(setup, store).await?;
                 running.prepare().await?;
                 Ok(running)
             };
@@ -201,12 +206,11 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
             };
             let _ = ready.send((shard, Ok(())));
             drop(ready);
-            let ended = running.run().await;
-            if ended.is_err() {
+            running.run().await.inspect_err(|error| {
                 // Nobody can rely on a broker without one of its shards: the others tell their clients.
-                all.drain();
-            }
-            ended
+                tracing::error!(shard, %error, "a shard failed; the broker ends");
+                others.drain();
+            })
         })
         .map_err(|error| failed(&error))
 }

@@ -4,13 +4,14 @@
 //! Identifiers are contiguous, so an acknowledgement finds its entry by subtraction. An entry that is
 //! acknowledged out of order leaves a hole until everything before it is done.
 //!
-//! Invariants: the first and the last slot are never holes; `live` counts the slots that are not; the span
-//! never exceeds `PACKET_IDENTIFIERS_MAX`, so no Packet Identifier is in use twice [MQTT-2.2.1-3].
+//! Invariants: the first and the last slot are never holes; `live` counts the slots that are not, `waiting`
+//! those to be sent again, all of which stand at `resend_from` or behind; the span never exceeds
+//! `PACKET_IDENTIFIERS_MAX`, so no Packet Identifier is in use twice [MQTT-2.2.1-3].
 
 use std::collections::VecDeque;
 
 use crate::config::limits::PACKET_IDENTIFIERS_MAX;
-use crate::mqtt::data_types::PacketIdentifier;
+use crate::mqtt::data_types::{PacketIdentifier, QoS};
 
 use super::outbox::Queued;
 
@@ -32,25 +33,21 @@ pub enum Stage {
     Released,
 }
 
+impl Stage {
+    fn waits(self) -> bool {
+        matches!(self, Self::Fresh | Self::Resend | Self::ResendRelease)
+    }
+}
+
 /// One message on its way.
 #[derive(Debug)]
 pub struct InFlight {
     /// The message with its delivery options.
     pub queued: Queued,
-    /// How far it has come.
+    /// How far it has come; changed by the window, which counts.
     pub stage: Stage,
     /// What is sent for it waits until the log is safe up to here.
     pub safe_at: u64,
-}
-
-impl InFlight {
-    /// Whether something is to be sent for it.
-    fn is_waiting(&self) -> bool {
-        matches!(
-            self.stage,
-            Stage::Fresh | Stage::Resend | Stage::ResendRelease
-        )
-    }
 }
 
 /// The window of one session.
@@ -61,8 +58,12 @@ pub struct InFlightWindow {
     /// The Packet Identifier of the first slot, less one.
     first: u16,
     live: u16,
-    /// No slot before this one waits to be sent.
-    waiting_from: usize,
+    /// Entries to be sent again, or for the first time.
+    waiting: u16,
+    /// No slot before this one waits.
+    resend_from: usize,
+    /// Of all messages in it.
+    bytes: usize,
 }
 
 impl InFlightWindow {
@@ -77,10 +78,18 @@ impl InFlightWindow {
         self.live == 0
     }
 
-    /// Whether another message fits under `receive_maximum`.
+    /// The bytes of all messages in flight.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether another message fits under `receive_maximum` and `bytes_max`. The last message before
+    /// `bytes_max` may be of any size, so a large one is not stuck for ever.
     #[inline]
-    pub fn is_open(&self, receive_maximum: u16) -> bool {
-        self.live < receive_maximum && self.slots.len() < usize::from(IDENTIFIERS)
+    pub fn is_open(&self, receive_maximum: u16, bytes_max: u32) -> bool {
+        self.live < receive_maximum
+            && self.bytes < bytes_max as usize
+            && self.slots.len() < usize::from(IDENTIFIERS)
     }
 
     /// The identifier of slot `position`, wrapping from 65,535 to 1 [MQTT-2.2.1-3].
@@ -106,9 +115,6 @@ impl InFlightWindow {
             self.slots.len() < usize::from(IDENTIFIERS),
             "window over its span"
         );
-        if self.waiting_from == self.slots.len() {
-            self.waiting_from += 1;
-        }
         self.append(InFlight {
             queued,
             stage: Stage::Published,
@@ -118,6 +124,13 @@ impl InFlightWindow {
 
     fn append(&mut self, entry: InFlight) -> PacketIdentifier {
         let identifier = self.identifier(self.slots.len());
+        if entry.stage.waits() {
+            if self.waiting == 0 {
+                self.resend_from = self.slots.len();
+            }
+            self.waiting += 1;
+        }
+        self.bytes += entry.queued.message.bytes();
         self.slots.push_back(Some(entry));
         self.live += 1;
         identifier
@@ -142,7 +155,6 @@ impl InFlightWindow {
     pub fn restore(&mut self, identifier: PacketIdentifier, queued: Queued, stage: Stage) {
         if self.slots.is_empty() {
             self.first = identifier.get() - 1;
-            self.waiting_from = 0;
         }
         while self.next_identifier() != identifier
             && self.slots.len() < usize::from(IDENTIFIERS) - 1
@@ -156,10 +168,39 @@ impl InFlightWindow {
         });
     }
 
-    /// The entry of `identifier`, if it is in flight.
+    /// The entry of `identifier`, if it is in flight. Its stage is the window's to change.
     pub fn find(&mut self, identifier: PacketIdentifier) -> Option<&mut InFlight> {
         let position = self.position(identifier)?;
         self.slots.get_mut(position)?.as_mut()
+    }
+
+    /// PUBACK ends a delivery of QoS 1, and nothing else.
+    #[inline]
+    pub fn acknowledge(&mut self, identifier: PacketIdentifier) -> Option<InFlight> {
+        let qos = self.find(identifier)?.queued.qos;
+        (qos == QoS::AtLeastOnce).then(|| self.remove(identifier))?
+    }
+
+    /// PUBREC takes a delivery of QoS 2 to its second half; tells whether there is one [MQTT-4.3.3-3].
+    #[inline]
+    pub fn release(&mut self, identifier: PacketIdentifier) -> bool {
+        let entry = self
+            .find(identifier)
+            .filter(|entry| entry.queued.qos == QoS::ExactlyOnce);
+        let Some(entry) = entry else {
+            return false;
+        };
+        let waited = entry.stage.waits();
+        entry.stage = Stage::Released;
+        self.waiting -= u16::from(waited);
+        true
+    }
+
+    /// PUBCOMP ends a delivery whose PUBREC has come [MQTT-4.3.3-5].
+    #[inline]
+    pub fn complete(&mut self, identifier: PacketIdentifier) -> Option<InFlight> {
+        let stage = self.find(identifier)?.stage;
+        matches!(stage, Stage::Released | Stage::ResendRelease).then(|| self.remove(identifier))?
     }
 
     /// Ends the delivery of `identifier` and gives the entry back.
@@ -168,15 +209,16 @@ impl InFlightWindow {
         let position = self.position(identifier)?;
         let entry = self.slots.get_mut(position)?.take()?;
         self.live -= 1;
+        self.bytes -= entry.queued.message.bytes();
+        self.waiting -= u16::from(entry.stage.waits());
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
-            self.waiting_from = self.waiting_from.saturating_sub(1);
+            self.resend_from = self.resend_from.saturating_sub(1);
             self.first = (self.first + 1) % IDENTIFIERS;
         }
         while let Some(None) = self.slots.back() {
             self.slots.pop_back();
         }
-        self.waiting_from = self.waiting_from.min(self.slots.len());
         if self.slots.is_empty() && self.slots.capacity() > 64 {
             // A session that is idle again owns no large table.
             self.slots = VecDeque::new();
@@ -186,7 +228,6 @@ impl InFlightWindow {
 
     /// Marks everything as to be sent again, in order, on the next connection [MQTT-4.4.0-1].
     pub fn connection_lost(&mut self) {
-        self.waiting_from = 0;
         for entry in self.slots.iter_mut().flatten() {
             entry.stage = match entry.stage {
                 Stage::Fresh => Stage::Fresh,
@@ -194,37 +235,49 @@ impl InFlightWindow {
                 Stage::ResendRelease | Stage::Released => Stage::ResendRelease,
             };
         }
+        self.waiting = self.live;
+        self.resend_from = 0;
     }
 
-    /// The first entry that is to be sent again: they go out in the order of their first sending
-    /// [MQTT-4.6.0-1].
-    pub fn next_resend(&mut self) -> Option<(PacketIdentifier, &mut InFlight)> {
-        while let Some(slot) = self.slots.get(self.waiting_from) {
-            if slot.as_ref().is_some_and(InFlight::is_waiting) {
-                let identifier = self.identifier(self.waiting_from);
-                let entry = self.slots.get_mut(self.waiting_from)?.as_mut()?;
-                return Some((identifier, entry));
-            }
-            self.waiting_from += 1;
+    /// Where the next entry that waits is.
+    fn next_waiting(&mut self) -> Option<usize> {
+        if self.waiting == 0 {
+            return None;
         }
-        None
+        let waits =
+            |slot: &Option<InFlight>| slot.as_ref().is_some_and(|entry| entry.stage.waits());
+        let position = (self.resend_from..self.slots.len())
+            .find(|position| self.slots.get(*position).is_some_and(waits))?;
+        self.resend_from = position;
+        Some(position)
+    }
+
+    /// Up to where the log must be safe before the next entry that waits may be sent; none if none waits.
+    pub fn next_safe_at(&mut self) -> Option<u64> {
+        let position = self.next_waiting()?;
+        Some(self.slots.get(position)?.as_ref()?.safe_at)
+    }
+
+    /// The first entry that waits to be sent, which counts as sent from now on, and whether it was sent before:
+    /// they go out in the order of their first sending [MQTT-4.6.0-1]. All calls together walk the window
+    /// once.
+    pub fn resend_next(&mut self) -> Option<(PacketIdentifier, &InFlight, bool)> {
+        let position = self.next_waiting()?;
+        self.resend_from = position + 1;
+        self.waiting -= 1;
+        let identifier = self.identifier(position);
+        let entry = self.slots.get_mut(position)?.as_mut()?;
+        let again = entry.stage != Stage::Fresh;
+        entry.stage = match entry.stage {
+            Stage::Fresh | Stage::Resend | Stage::Published => Stage::Published,
+            Stage::ResendRelease | Stage::Released => Stage::Released,
+        };
+        Some((identifier, entry, again))
     }
 
     /// Whether something is to be sent again.
     pub fn needs_resend(&self) -> bool {
-        // They stand behind each other from the first that is not sent again to the last of the former
-        // connection, so the last old one tells; new ones only follow when none waits.
-        self.slots
-            .back()
-            .and_then(Option::as_ref)
-            .is_some_and(InFlight::is_waiting)
-    }
-
-    /// How many entries count against the client's Receive Maximum on this connection: those not waiting
-    /// to be sent again.
-    pub fn outstanding(&self) -> usize {
-        let sent = |entry: &&InFlight| !entry.is_waiting();
-        self.slots.iter().flatten().filter(sent).count()
+        self.waiting > 0
     }
 
     /// The entries with their Packet Identifiers, in the order of their sending.
@@ -238,9 +291,10 @@ impl InFlightWindow {
         })
     }
 
-    /// Whether fewer than `receive_maximum` count against it.
+    /// Whether fewer than `receive_maximum` count against the client's Receive Maximum on this connection:
+    /// those that wait to be sent again do not.
     pub fn outstanding_below(&self, receive_maximum: u16) -> bool {
-        self.live < receive_maximum || self.outstanding() < usize::from(receive_maximum)
+        self.live - self.waiting < receive_maximum
     }
 
     /// Takes out the messages for which `wanted` is true, in order.
@@ -269,6 +323,13 @@ mod tests {
     use super::*;
     use crate::session::outbox::tests::queued;
 
+    fn exactly_once() -> Queued {
+        Queued {
+            qos: QoS::ExactlyOnce,
+            ..queued("t")
+        }
+    }
+
     #[test]
     fn identifiers_run_from_1_and_wrap_past_65535() {
         let mut window = InFlightWindow::default();
@@ -292,28 +353,28 @@ mod tests {
             );
         }
         assert!(window.is_empty());
-        assert_eq!(window.slots.len(), 0);
+        assert_eq!((window.slots.len(), window.bytes()), (0, 0));
     }
 
     #[test]
     fn what_is_in_flight_is_sent_again_in_order() {
         let mut window = InFlightWindow::default();
-        let ids: Vec<_> = (0..4).map(|_| window.push(queued("t"))).collect();
-        window.find(ids[1]).unwrap().stage = Stage::Released;
+        let ids: Vec<_> = (0..4).map(|_| window.push(exactly_once())).collect();
+        assert!(window.release(ids[1]));
         window.remove(ids[2]);
         window.connection_lost();
-        assert_eq!(window.outstanding(), 0);
+        assert!(window.outstanding_below(1));
         let mut again = Vec::new();
-        while let Some((id, entry)) = window.next_resend() {
+        while let Some((id, entry, _)) = window.resend_next() {
             again.push((id, entry.stage));
-            entry.stage = Stage::Published;
         }
+        assert!(!window.needs_resend() && !window.outstanding_below(3));
         assert_eq!(
             again,
             [
-                (ids[0], Stage::Resend),
-                (ids[1], Stage::ResendRelease),
-                (ids[3], Stage::Resend)
+                (ids[0], Stage::Published),
+                (ids[1], Stage::Released),
+                (ids[3], Stage::Published)
             ]
         );
     }
@@ -325,11 +386,10 @@ mod tests {
         let fresh = window.push_fresh(queued("t"), 7);
         assert!(window.needs_resend());
         window.remove(sent);
-        let (id, entry) = window.next_resend().unwrap();
-        assert_eq!((id, entry.stage, entry.safe_at), (fresh, Stage::Fresh, 7));
-        entry.stage = Stage::Published;
-        assert!(window.next_resend().is_none());
-        assert_eq!(window.outstanding(), 1);
+        assert_eq!(window.next_safe_at(), Some(7));
+        let (id, entry, again) = window.resend_next().unwrap();
+        assert_eq!((id, entry.stage, again), (fresh, Stage::Published, false));
+        assert!(window.resend_next().is_none() && !window.outstanding_below(1));
         let mut restored = InFlightWindow::default();
         for (value, stage) in [(65_534, Stage::ResendRelease), (2, Stage::Resend)] {
             let identifier = PacketIdentifier::new(value).unwrap();
@@ -339,18 +399,65 @@ mod tests {
         let ids: Vec<_> = restored.iter_mut().map(|(id, _)| id.get()).collect();
         assert_eq!(ids, [65_534, 2]);
         assert_eq!(restored.next_identifier().get(), 3);
-        assert_eq!(restored.next_resend().unwrap().0.get(), 65_534);
+        assert_eq!(restored.resend_next().unwrap().0.get(), 65_534);
+    }
+
+    #[test]
+    fn acknowledgements_between_resends_leave_the_order_and_the_counts_right() {
+        let mut window = InFlightWindow::default();
+        let ids: Vec<_> = (0..6).map(|_| window.push(exactly_once())).collect();
+        window.connection_lost();
+        let next = |window: &mut InFlightWindow| window.resend_next().map(|(id, ..)| id);
+        assert_eq!(next(&mut window), Some(ids[0]));
+        assert!(window.remove(ids[0]).is_some());
+        // A client may answer what the broker has not sent again yet.
+        assert!(window.remove(ids[1]).is_some());
+        assert!(window.release(ids[3]));
+        assert!(!window.outstanding_below(1) && window.outstanding_below(2));
+        assert_eq!(next(&mut window), Some(ids[2]));
+        assert_eq!(next(&mut window), Some(ids[4]));
+        window.connection_lost();
+        let all = std::iter::from_fn(|| next(&mut window));
+        assert_eq!(all.collect::<Vec<_>>(), ids[2..]);
+    }
+
+    #[test]
+    fn a_full_window_is_sent_again_in_one_walk() {
+        let mut window = InFlightWindow::default();
+        for _ in 0..65_535 {
+            window.push(queued("t"));
+        }
+        window.connection_lost();
+        for expected in 1..=65_535u16 {
+            let sent = window.resend_next().map(|(id, ..)| id.get());
+            assert_eq!(sent, Some(expected));
+            // The next search begins here and not at the front.
+            assert_eq!(window.resend_from, usize::from(expected));
+        }
+        assert!(window.resend_next().is_none());
     }
 
     #[test]
     fn the_window_closes_at_receive_maximum_and_at_the_last_identifier() {
         let mut window = InFlightWindow::default();
         window.push(queued("t"));
-        assert!(!window.is_open(1));
-        assert!(window.is_open(2));
+        assert!(!window.is_open(1, u32::MAX));
+        assert!(window.is_open(2, u32::MAX));
         for _ in 1..65_535 {
             window.push(queued("t"));
         }
-        assert!(!window.is_open(u16::MAX));
+        assert!(!window.is_open(u16::MAX, u32::MAX));
+    }
+
+    #[test]
+    fn the_window_closes_at_its_bytes_and_is_open_for_one_message_of_any_size() {
+        let mut window = InFlightWindow::default();
+        assert!(window.is_open(9, 1));
+        let first = window.push(queued("t"));
+        let bytes = u32::try_from(window.bytes()).unwrap();
+        assert!(!window.is_open(9, bytes));
+        assert!(window.is_open(9, bytes + 1));
+        window.remove(first);
+        assert!(window.is_open(9, 1));
     }
 }

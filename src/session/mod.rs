@@ -11,17 +11,18 @@ pub mod inbound_qos2;
 pub mod inflight;
 pub mod negotiation;
 pub mod outbox;
+pub mod retained_backlog;
+pub mod subscriptions;
 pub mod topic_alias;
 pub mod will;
 
-use smallvec::SmallVec;
-
 use crate::config::limits::Durability;
-use crate::routing::local_index::FilterId;
 
 use inbound_qos2::InboundQos2;
 use inflight::InFlightWindow;
 use outbox::Outbox;
+use retained_backlog::RetainedBacklog;
+use subscriptions::Subscriptions;
 use will::Will;
 
 /// What QoS 1 and 2 need, and what waits for the client.
@@ -33,9 +34,8 @@ pub struct Delivery {
     pub outbox: Outbox,
     /// Received with QoS 2 and not released.
     pub inbound_qos2: InboundQos2,
-    /// Deliveries of retained messages that are under way, by their number at the broker; at most one
-    /// for each Topic Filter of the session.
-    pub retained_deliveries: SmallVec<[u32; 2]>,
+    /// Deliveries of retained messages that are under way; none if that is empty.
+    pub retained: Option<Box<RetainedBacklog>>,
 }
 
 impl Delivery {
@@ -44,7 +44,7 @@ impl Delivery {
         self.in_flight.is_empty()
             && self.outbox.is_empty()
             && self.inbound_qos2.is_empty()
-            && self.retained_deliveries.is_empty()
+            && self.retained.is_none()
     }
 }
 
@@ -61,9 +61,9 @@ pub struct Session {
     pub expiry_interval_s: u32,
     /// Raised whenever the connection comes or goes, so that an old timer finds itself out of date.
     pub epoch: u32,
-    /// The subscriptions that are not shared, by their number in the local index; at most
-    /// `SessionLimits::subscriptions_max` together with the shared ones.
-    pub subscriptions: SmallVec<[FilterId; 4]>,
+    /// The subscriptions that are not shared; at most `SessionLimits::subscriptions_max` together with the
+    /// shared ones.
+    pub subscriptions: Subscriptions,
     /// The shared subscriptions, by the number of their group.
     pub shared: Option<Box<Vec<u32>>>,
     /// QoS 1 and 2, queues.
@@ -89,7 +89,7 @@ impl Session {
             generation,
             expiry_interval_s: 0,
             epoch: 0,
-            subscriptions: SmallVec::new(),
+            subscriptions: Subscriptions::default(),
             shared: None,
             delivery: None,
             will: None,

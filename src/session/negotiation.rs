@@ -26,6 +26,8 @@ pub struct Terms {
     pub keep_alive_s: u16,
     /// How long the session lives after the connection, seconds.
     pub session_expiry_interval_s: u32,
+    /// Whether CONNECT asked for a session that outlives the connection, whatever became of it.
+    pub session_expiry_asked: bool,
     /// Whether Reason String and User Properties may go into any packet [MQTT-3.1.2-29].
     pub problem_information: bool,
 }
@@ -40,6 +42,7 @@ impl Terms {
             outbound_alias_max: 0,
             keep_alive_s: 0,
             session_expiry_interval_s: 0,
+            session_expiry_asked: false,
             problem_information: true,
         }
     }
@@ -63,16 +66,18 @@ impl Terms {
                 .min(listener.topic_alias_maximum_outgoing),
             keep_alive_s: keep_alive(connect.keep_alive_s, listener, version),
             session_expiry_interval_s: session_expiry(connect, session),
+            session_expiry_asked: properties.session_expiry_interval_s.unwrap_or(0) > 0,
             problem_information: properties.request_problem_information.unwrap_or(true),
         }
     }
 
     /// What CONNACK says about the terms: what differs from the specification's defaults, and what the
     /// broker is able to do (3.2.2.3).
-    pub fn connack<'a>(&self, asked: &Connect<'a>, listener: &ListenerLimits) -> Properties<'a> {
+    pub fn connack<'a>(&self, asked: &Connect<'_>, listener: &'a ListenerLimits) -> Properties<'a> {
         let capabilities = &listener.capabilities;
         let asked_expiry = asked.properties.session_expiry_interval_s.unwrap_or(0);
         let maximum_qos = capabilities.maximum_qos;
+        let wants_response = asked.properties.request_response_information == Some(true);
         Properties {
             session_expiry_interval_s: (asked_expiry != self.session_expiry_interval_s)
                 .then_some(self.session_expiry_interval_s),
@@ -88,8 +93,28 @@ impl Terms {
             shared_subscription_available: Some(capabilities.shared_subscription_available),
             server_keep_alive_s: (self.keep_alive_s != asked.keep_alive_s)
                 .then_some(self.keep_alive_s),
+            response_information: listener
+                .response_information
+                .as_deref()
+                .filter(|_| wants_response), // [MQTT-3.1.2-28]
             ..Properties::default()
         }
+    }
+}
+
+/// CONNACK for a client that takes only small packets: without what may be left out, and without what says
+/// no more than its absence (3.2.2.3).
+pub fn shortened(properties: Properties<'_>) -> Properties<'_> {
+    let no = |available: &bool| !available;
+    Properties {
+        reason_string: None,
+        response_information: None,
+        wildcard_subscription_available: properties.wildcard_subscription_available.filter(no),
+        subscription_identifiers_available: properties
+            .subscription_identifiers_available
+            .filter(no),
+        shared_subscription_available: properties.shared_subscription_available.filter(no),
+        ..properties
     }
 }
 

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::config::limits::{OutboxFull, SessionLimits};
 use crate::mqtt::data_types::QoS;
 use crate::routing::application_message::ApplicationMessage;
+use crate::routing::shared_subscription::GroupSerial;
 
 /// The Subscription Identifiers of all the subscriptions that a message matched; mostly none or one.
 pub type SubscriptionIdentifiers = SmallVec<[u32; 2]>;
@@ -25,7 +26,7 @@ pub struct Queued {
     /// The RETAIN flag of this delivery.
     pub retain: bool,
     /// The shared group it was chosen from, to which it returns when this session ends.
-    pub shared_group: Option<u32>,
+    pub shared_group: Option<GroupSerial>,
     /// [MQTT-3.3.4-3]
     pub subscription_identifiers: SubscriptionIdentifiers,
     /// Its name in the log, where it was first recorded; 0 if it is not.
@@ -34,12 +35,28 @@ pub struct Queued {
     pub location: u64,
 }
 
+/// Messages that a full outbox has let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Because they had expired.
+    pub expired: usize,
+    /// Because of the limits.
+    pub over_limit: usize,
+}
+
+/// Visits of a search for expired messages that one push or one message found pays for.
+const VISITS_PER_STEP: usize = 16;
+
 /// What waits for one session.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// At most `SessionLimits::outbox_messages_max` entries and `outbox_bytes_max` bytes.
     queue: VecDeque<Queued>,
     bytes: usize,
+    /// No message expires before this, monotonic milliseconds; none if no message expires at all.
+    expires_from_ms: Option<u64>,
+    /// Visits of the last search that are not paid for; the next one waits until they are.
+    unpaid_visits: usize,
 }
 
 impl Outbox {
@@ -67,28 +84,74 @@ impl Outbox {
     }
 
     /// Queues a message behind the others. Gives how many messages were dropped to stay within the
-    /// limits, the new one among them if it is the one to go; `on_drop` learns which.
+    /// limits: those that have expired first, then by the configured policy, where the new one may be the
+    /// one to go. `on_drop` learns which.
     pub fn push(
         &mut self,
         queued: Queued,
         limits: &SessionLimits,
+        now_ms: u64,
         mut on_drop: impl FnMut(&Queued),
-    ) -> usize {
+    ) -> Dropped {
         let bytes = queued.message.bytes();
-        let mut dropped = 0;
+        let mut dropped = Dropped::default();
+        if self.is_full_for(bytes, limits) {
+            dropped.expired = self.drop_expired(now_ms, &mut on_drop);
+        }
         while self.is_full_for(bytes, limits) {
+            dropped.over_limit += 1;
             let oldest_goes =
                 limits.outbox_full == OutboxFull::DropOldest && !self.queue.is_empty();
             let Some(oldest) = oldest_goes.then(|| self.pop()).flatten() else {
                 on_drop(&queued);
-                return dropped + 1;
+                return dropped;
             };
             on_drop(&oldest);
-            dropped += 1;
+        }
+        if let Some(at) = queued.message.view().expires_at_ms {
+            self.expires_from_ms = Some(self.expires_from_ms.map_or(at, |from| from.min(at)));
         }
         self.bytes += bytes;
         self.queue.push_back(queued);
         dropped
+    }
+
+    /// Drops what has expired. Most messages expire in the order in which they came, so the front is always
+    /// looked at; the rest only when the last search is paid for, so that pushes to an outbox that stays
+    /// full are cheap. Until then, at most for a sixteenth of the outbox's length, expired messages may
+    /// stay behind others.
+    fn drop_expired(&mut self, now_ms: u64, on_drop: &mut impl FnMut(&Queued)) -> usize {
+        self.unpaid_visits = self.unpaid_visits.saturating_sub(VISITS_PER_STEP);
+        if self.expires_from_ms.is_none_or(|from| from > now_ms) {
+            return 0;
+        }
+        let before = self.queue.len();
+        while self
+            .front()
+            .is_some_and(|front| front.message.is_expired(now_ms))
+            && let Some(expired) = self.pop()
+        {
+            on_drop(&expired);
+        }
+        if self.unpaid_visits == 0 {
+            let visits = self.queue.len();
+            let mut expires_from_ms: Option<u64> = None;
+            let bytes = &mut self.bytes;
+            self.queue.retain(|queued| {
+                if queued.message.is_expired(now_ms) {
+                    on_drop(queued);
+                    *bytes -= queued.message.bytes();
+                    return false;
+                }
+                let at = queued.message.view().expires_at_ms;
+                expires_from_ms = expires_from_ms.into_iter().chain(at).min();
+                true
+            });
+            self.expires_from_ms = expires_from_ms;
+            let found = visits - self.queue.len();
+            self.unpaid_visits = visits.saturating_sub(found * VISITS_PER_STEP);
+        }
+        before - self.queue.len()
     }
 
     /// The next message to send, which stays queued.
@@ -110,6 +173,9 @@ impl Outbox {
 
     /// Puts a message behind the others whatever the limits: it was within them before the broker started.
     pub fn restore(&mut self, queued: Queued) {
+        if let Some(at) = queued.message.view().expires_at_ms {
+            self.expires_from_ms = Some(self.expires_from_ms.map_or(at, |from| from.min(at)));
+        }
         self.bytes += queued.message.bytes();
         self.queue.push_back(queued);
     }
@@ -143,6 +209,10 @@ pub(crate) mod tests {
 
     /// A message of QoS 1 for tests.
     pub(crate) fn queued(topic: &str) -> Queued {
+        expiring(topic, None)
+    }
+
+    fn expiring(topic: &str, expires_at_ms: Option<u64>) -> Queued {
         let message = MessageView {
             topic,
             topic_hash: TopicHasher::new(1).hash(topic),
@@ -150,7 +220,7 @@ pub(crate) mod tests {
             payload: b"payload",
             qos: QoS::AtLeastOnce,
             retain: false,
-            expires_at_ms: None,
+            expires_at_ms,
         };
         Queued {
             message: message.to_message(),
@@ -187,9 +257,10 @@ pub(crate) mod tests {
         ] {
             let limits = limits(2, policy);
             let mut outbox = Outbox::default();
-            assert_eq!(outbox.push(queued("a"), &limits, |_| {}), 0);
-            assert_eq!(outbox.push(queued("b"), &limits, |_| {}), 0);
-            assert_eq!(outbox.push(queued("c"), &limits, |_| {}), 1);
+            for (topic, over_limit) in [("a", 0), ("b", 0), ("c", 1)] {
+                let dropped = outbox.push(queued(topic), &limits, 0, |_| {});
+                assert_eq!((dropped.expired, dropped.over_limit), (0, over_limit));
+            }
             assert_eq!(topics(&mut outbox), left);
         }
     }
@@ -202,11 +273,51 @@ pub(crate) mod tests {
         };
         let mut outbox = Outbox::default();
         for _ in 0..100 {
-            outbox.push(queued("a/topic"), &limits, |_| {});
+            outbox.push(queued("a/topic"), &limits, 0, |_| {});
             assert!(outbox.bytes() <= 400);
         }
         assert!(!outbox.is_empty());
         while outbox.pop().is_some() {}
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn expired_messages_make_room_before_any_live_one_goes() {
+        for policy in [OutboxFull::DropOldest, OutboxFull::DropNewest] {
+            let limits = limits(4, policy);
+            let mut outbox = Outbox::default();
+            for (topic, at) in [
+                ("a", None),
+                ("b", Some(10)),
+                ("c", Some(30)),
+                ("d", Some(10)),
+            ] {
+                outbox.push(expiring(topic, at), &limits, 0, |_| {});
+            }
+            let dropped = outbox.push(queued("e"), &limits, 20, |_| {});
+            assert_eq!((dropped.expired, dropped.over_limit), (2, 0));
+            assert_eq!(topics(&mut outbox), ["a", "c", "e"]);
+            assert_eq!(outbox.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_outbox_is_not_searched_at_every_push() {
+        let limits = limits(10_000, OutboxFull::DropNewest);
+        let mut outbox = Outbox::default();
+        outbox.push(queued("stays"), &limits, 0, |_| {});
+        // One more expires with each push: the worst case for a search.
+        for n in 1..10_000 {
+            outbox.push(expiring("t", Some(20_000 - n)), &limits, 0, |_| {});
+        }
+        let mut searched = 0;
+        let mut live_dropped = 0;
+        for now_ms in 10_001..20_000 {
+            let dropped = outbox.push(expiring("t", Some(50_000)), &limits, now_ms, |_| {});
+            searched += usize::from(dropped.expired > 0);
+            live_dropped += dropped.over_limit;
+        }
+        assert!(searched <= 40, "{searched} searches");
+        assert!(live_dropped <= 700, "{live_dropped} dropped");
     }
 }

@@ -82,8 +82,11 @@ pub(super) struct NetConnection {
     pub(super) peer: PeerAddress,
     /// Received and not taken yet: a part of a packet, or what a paused connection left.
     pub(super) carry: Vec<u8>,
-    /// In which turn `turn_bytes` were received.
+    /// Why the network ended a paused connection: what was received before is taken first.
+    pub(super) ended: Option<&'static str>,
+    /// In which turn `turn_cost` was spent.
     pub(super) turn: u64,
-    pub(super) turn_bytes: usize,
+    /// What its packets have cost in that turn, in the unit of its budget.
+    pub(super) turn_cost: usize,
     pub(super) permit: Permit,
 }

@@ -13,14 +13,14 @@ use crate::routing::ids::ShardId;
 use crate::routing::interest_index::ShardBits;
 use crate::storage::{Log, ShardStart};
 
-use super::Shard;
+use super::{Setup, Shard};
 
 /// The longest sleep while the log is at work: glommio 0.9 may park beside a wake-up when it finds itself
 /// preempted at the wrong moment.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// What the broker begins with.
-pub(super) fn restored(start: &mut ShardStart, shard_count: u16) -> Restored {
+pub(super) fn restored(mut start: ShardStart, shard_count: u16) -> Restored {
     let sessions = std::mem::take(&mut start.sessions);
     let all = (0..shard_count).map(ShardId);
     Restored {
@@ -50,6 +50,19 @@ pub(super) fn restored(start: &mut ShardStart, shard_count: u16) -> Restored {
 }
 
 impl Shard {
+    /// Makes the shard on its own thread.
+    ///
+    /// # Errors
+    /// If the kernel refuses the ring, or the files of the log.
+    pub async fn open(setup: Setup, store: Option<ShardStart>) -> Result<Self, ShardError> {
+        let mut with_log = None;
+        if let Some(start) = store {
+            let log = Log::open(setup.id.0, &start, setup.config.storage.clone()).await?;
+            with_log = Some((log, start));
+        }
+        Self::new(setup, with_log)
+    }
+
     /// Runs until every other shard knows the subscriptions that this one began with, and a new log has all of
     /// it; nobody is accepted before.
     ///
@@ -74,6 +87,9 @@ impl Shard {
     }
 
     async fn step(&mut self) -> Result<(), ShardError> {
+        if self.log.is_none() {
+            return Ok(self.turn()?);
+        }
         if self.log.as_ref().is_some_and(Log::is_busy) {
             self.wait_with_log().await?;
         } else {

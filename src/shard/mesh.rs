@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::broker::envelope::Batch;
+use crate::config::limits::READ_BATCHES_MAX;
 
 use super::connection::Handover;
 
@@ -75,6 +76,7 @@ impl Doorbell {
 #[derive(Clone, Debug)]
 pub struct Peer {
     sender: Sender<Message>,
+    read: Sender<Batch>,
     doorbell: Arc<Doorbell>,
 }
 
@@ -92,12 +94,20 @@ impl Peer {
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Err(message),
         }
     }
+
+    /// Gives the shard a batch back that it sent, empty. It is not woken; if it has enough of them, the
+    /// batch is freed.
+    pub fn give_back(&self, read: Batch) {
+        let _ = self.read.try_send(read);
+    }
 }
 
 /// A shard's own end.
 #[derive(Debug)]
 pub struct Inbox {
     receiver: Receiver<Message>,
+    /// The shard's own batches, read by their targets.
+    read: Receiver<Batch>,
     doorbell: Arc<Doorbell>,
 }
 
@@ -105,6 +115,11 @@ impl Inbox {
     /// The next message.
     pub fn next(&self) -> Option<Message> {
         self.receiver.try_recv().ok()
+    }
+
+    /// A batch of this shard that its target has read.
+    pub fn given_back(&self) -> Option<Batch> {
+        self.read.try_recv().ok()
     }
 
     /// Whether nothing is there.
@@ -127,12 +142,18 @@ pub fn connect(count: u16, inbox_batches_max: usize) -> io::Result<(Vec<Peer>, V
     let mut inboxes = Vec::new();
     for _ in 0..count {
         let (sender, receiver) = crossbeam_channel::bounded(inbox_batches_max);
+        let (give_back, read) = crossbeam_channel::bounded(READ_BATCHES_MAX);
         let doorbell = Arc::new(Doorbell::new()?);
         peers.push(Peer {
             sender,
+            read: give_back,
             doorbell: Arc::clone(&doorbell),
         });
-        inboxes.push(Inbox { receiver, doorbell });
+        inboxes.push(Inbox {
+            receiver,
+            read,
+            doorbell,
+        });
     }
     Ok((peers, inboxes))
 }

@@ -6,10 +6,11 @@ use std::os::fd::AsFd;
 use crate::broker::Now;
 use crate::broker::output::Segment;
 use crate::net::ring::{Chunk, SendBatch, Token};
+use crate::observability::counters::EndCause;
 
 use super::Shard;
 use super::connection::State;
-use super::turn::Timer;
+use super::turn::{Timer, log_abandoned};
 
 /// How long a client may take to close at shutdown, milliseconds: it has been told, and everybody waits.
 const DRAIN_LINGER_MS: u64 = 500;
@@ -91,9 +92,15 @@ impl Shard {
                 self.flush(token, now);
             }
             Err(_) => {
-                self.broker
-                    .network_closed(token.slot, "the connection was reset", now);
-                self.finish(token);
+                self.lost(token, "the connection was reset", now);
+                let goes_on = self
+                    .connection(token)
+                    .is_some_and(|connection| connection.state == State::Paused);
+                if goes_on {
+                    // What it has sent is still taken; what it is sent is lost.
+                    self.broker.output_sent(token.slot, now);
+                    self.flush(token, now);
+                }
             }
         }
     }
@@ -136,9 +143,10 @@ impl Shard {
     }
 
     /// Ends a connection that has not come home.
-    pub(super) fn abandon(&mut self, token: Token, cause: &'static str) {
+    pub(super) fn abandon(&mut self, token: Token, counted: EndCause, cause: &'static str) {
+        self.broker.count_ended(counted);
         if let Some(connection) = self.connection(token) {
-            tracing::info!(client = "", address = %connection.peer, cause, "connection ended by the broker");
+            log_abandoned(connection.peer, cause);
         }
         self.finish(token);
     }
@@ -161,6 +169,7 @@ impl Shard {
 
     pub(super) fn close_if_idle(&mut self, token: Token) {
         if self.ring.is_idle(token) && self.connection(token).is_some() {
+            self.log_ended();
             self.broker.release(token.slot);
             self.remove(token);
         }

@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::AsFd;
 
 use crate::broker::{Budget, Flow, Now, Placement, placement};
-use crate::config::limits::{POOLED_BUFFER_BYTES_MAX, POOLED_BUFFERS_MAX};
 use crate::mqtt::frame::{Framing, frame};
 use crate::net::ring::{Buffer, Token};
 
 use super::Shard;
 use super::connection::State;
+use super::turn::Timer;
 
 impl Shard {
     pub(super) fn received(
@@ -57,7 +57,8 @@ impl Shard {
                 }
             }
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => match state {
-                State::Home => self.arm_receive(token),
+                // It was paused, and has gone on or ended since.
+                State::Home | State::Lingering => self.arm_receive(token),
                 State::Finishing => self.close_if_idle(token),
                 _ => {}
             },
@@ -66,15 +67,49 @@ impl Shard {
         }
     }
 
-    /// The network has ended a connection.
-    fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
+    /// The network has ended a connection. What a paused one has received before is taken first: it may be
+    /// a DISCONNECT, or messages that other clients wait for.
+    pub(super) fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
         let Some(connection) = self.connection(token) else {
             return;
         };
+        if connection.state == State::Paused && !connection.carry.is_empty() {
+            if connection.ended.is_none() {
+                connection.ended = Some(cause);
+                self.start_unread_timer(token, now);
+            }
+            return;
+        }
         if matches!(connection.state, State::Home | State::Paused) {
             self.broker.network_closed(token.slot, cause, now);
         }
         self.finish(token);
+    }
+
+    fn start_unread_timer(&mut self, token: Token, now: Now) {
+        let linger_ms = u64::from(self.config.network.close_linger_s) * 1000;
+        self.wheel
+            .set(now.mono_ms + linger_ms, Timer::Unread(token));
+    }
+
+    /// Gives up on a connection that the client has ended and that waits for it to read.
+    pub(super) fn check_unread(&mut self, token: Token, now: Now) {
+        let unread = self.broker.is_output_full(token.slot);
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
+        let Some(cause) = connection
+            .ended
+            .filter(|_| connection.state == State::Paused)
+        else {
+            return;
+        };
+        if unread {
+            connection.state = State::Home;
+            self.lost(token, cause, now);
+        } else {
+            self.start_unread_timer(token, now);
+        }
     }
 
     fn received_connecting(&mut self, token: Token, buffer: Buffer, now: Now) {
@@ -135,8 +170,9 @@ impl Shard {
         let mut carry = std::mem::take(&mut connection.carry);
         let progress = self.broker.receive(token.slot, &carry, &mut budget, now);
         carry.drain(..progress.consumed);
+        self.spend(token, budget);
         self.keep(token, carry);
-        self.follow(token, progress.flow);
+        self.follow(token, progress.flow, now);
     }
 
     fn received_home(&mut self, token: Token, buffer: Buffer, now: Now) {
@@ -149,7 +185,6 @@ impl Shard {
             return;
         };
         let bytes = self.ring.bytes(&buffer);
-        connection.turn_bytes += bytes.len();
         let mut flow = Flow::Continue;
         let mut rest = bytes;
         let mut carry = std::mem::take(&mut connection.carry);
@@ -175,24 +210,20 @@ impl Shard {
         }
         if !rest.is_empty() && flow != Flow::Closing {
             if carry.capacity() == 0 {
-                carry = self.spare.pop().unwrap_or_default();
+                carry = self.spare.lend();
             }
             carry.extend_from_slice(rest);
         }
         self.ring.recycle(buffer);
+        self.spend(token, budget);
         self.keep(token, carry);
-        self.follow(token, flow);
+        self.follow(token, flow, now);
     }
 
     /// Puts the carry back, or its buffer aside if it is empty: an idle connection owns none.
-    fn keep(&mut self, token: Token, mut carry: Vec<u8>) {
+    fn keep(&mut self, token: Token, carry: Vec<u8>) {
         if carry.is_empty() {
-            if carry.capacity() > 0
-                && carry.capacity() <= POOLED_BUFFER_BYTES_MAX
-                && self.spare.len() < POOLED_BUFFERS_MAX
-            {
-                self.spare.push(std::mem::take(&mut carry));
-            }
+            self.spare.take_back(carry);
             return;
         }
         if let Some(connection) = self.connection(token) {
@@ -201,14 +232,16 @@ impl Shard {
     }
 
     /// What the broker wants next with a connection.
-    fn follow(&mut self, token: Token, flow: Flow) {
+    fn follow(&mut self, token: Token, flow: Flow, now: Now) {
         let Some(connection) = self.connection(token) else {
             return;
         };
         match flow {
             Flow::Continue => {
                 connection.state = State::Home;
-                if !connection.receiving {
+                if let Some(cause) = connection.ended {
+                    self.lost(token, cause, now);
+                } else if !connection.receiving {
                     self.arm_receive(token);
                 }
             }
@@ -267,10 +300,18 @@ impl Shard {
         };
         if connection.turn != turn {
             connection.turn = turn;
-            connection.turn_bytes = 0;
+            connection.turn_cost = 0;
         }
         Budget {
-            bytes: share.saturating_sub(connection.turn_bytes),
+            bytes: share.saturating_sub(connection.turn_cost),
+        }
+    }
+
+    /// Notes what is left of a budget.
+    fn spend(&mut self, token: Token, left: Budget) {
+        let share = self.config.network.receive_budget_bytes as usize;
+        if let Some(connection) = self.connection(token) {
+            connection.turn_cost = share.saturating_sub(left.bytes);
         }
     }
 }

@@ -1,17 +1,23 @@
 //! The shard and its turn.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::broker::output::Buffers;
 use crate::broker::timer_wheel::TimerWheel;
 use crate::broker::{Broker, Now};
 use crate::config::Config;
-use crate::config::limits::INBOX_BATCHES_PER_TURN_MAX;
+use crate::config::limits::{
+    INBOX_BATCHES_PER_TURN_MAX, INBOX_COST_PER_TURN_MAX, LOGGED_TEXT_BYTES_MAX,
+    REFUSED_LINE_EVERY_MS,
+};
 use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
+use crate::observability::counters::EndCause;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 use crate::storage::{Log, ShardStart};
@@ -52,8 +58,6 @@ pub struct Setup {
     pub peers: Vec<Peer>,
     /// When the process started, and what time it was.
     pub started: (Instant, u64),
-    /// What its log has; none if everything is in memory.
-    pub store: Option<ShardStart>,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,10 @@ struct Listener {
     gate: Arc<ListenerGate>,
     token: Token,
     armed: bool,
+    /// Connections that were refused since the last line about them.
+    refused: u64,
+    /// When the next such line may be logged.
+    refused_line_ms: u64,
 }
 
 /// What a deadline of the shard is for.
@@ -71,6 +79,8 @@ pub(super) enum Timer {
     Connect(Token),
     /// A connection that was to be closed is closed now.
     Linger(Token),
+    /// A client that has ended its stream may not read what it waits for.
+    Unread(Token),
     /// Descriptors may be there again.
     Accept(u16),
     /// The grace time of a shutdown is over.
@@ -92,7 +102,8 @@ pub struct Shard {
     pub(super) paused: Vec<u32>,
     /// Connections for other shards whose inbox was full; no more than there are connections.
     handovers: Vec<(ShardId, Box<Handover>)>,
-    pub(super) spare: Vec<Vec<u8>>,
+    /// For what connections carry over.
+    pub(super) spare: Buffers,
     inbox: Inbox,
     doorbell_token: Token,
     peers: Vec<Peer>,
@@ -106,11 +117,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Makes the shard on its own thread.
+    /// Makes the shard on its own thread, with its log and what that has, if there is to be one. Nobody is
+    /// accepted before [`Message::Open`].
     ///
     /// # Errors
-    /// If the kernel refuses the ring, or the files of the log.
-    pub async fn new(mut setup: Setup) -> Result<Self, ShardError> {
+    /// If the kernel refuses the ring.
+    pub(super) fn new(setup: Setup, store: Option<(Log, ShardStart)>) -> Result<Self, ShardError> {
         let limits = &setup.config.network;
         let mut ring = Ring::new(&RingConfig {
             submission_entries: limits.ring_entries,
@@ -128,8 +140,7 @@ impl Shard {
             now,
         );
         let mut log = None;
-        if let Some(start) = &mut setup.store {
-            let opened = Log::open(setup.id.0, start, setup.config.storage.clone()).await?;
+        if let Some((opened, start)) = store {
             ring.ring_for_completions(opened.eventfd())?;
             broker.restore(restored(start, shard_count), now);
             log = Some(opened);
@@ -144,6 +155,8 @@ impl Shard {
                 gate,
                 token,
                 armed: false,
+                refused: 0,
+                refused_line_ms: 0,
             });
         }
         Ok(Self {
@@ -157,7 +170,7 @@ impl Shard {
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
-            spare: Vec::new(),
+            spare: Buffers::default(),
             inbox: setup.inbox,
             doorbell_token,
             peers: setup.peers,
@@ -187,6 +200,14 @@ impl Shard {
     /// Other shards need not ring.
     pub(super) fn awake(&self) {
         self.inbox.doorbell().set_awake();
+    }
+
+    /// One turn without a log: wait, take what has come, answer all of it.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        let now = self.take_completions();
+        self.work(now);
+        Ok(())
     }
 
     /// The first half of a turn: what has come from the network.
@@ -280,11 +301,11 @@ impl Shard {
         match result {
             Ok(socket) => match listener.gate.enter() {
                 Some(permit) if !self.draining => self.admit(socket, index, permit, now),
-                Some(_) => {}
-                None => tracing::warn!(
-                    listener = self.config.listeners[place].name,
-                    "connection refused: connections_max is reached; raise it or close others"
-                ),
+                Some(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
+                None => {
+                    self.broker.count_ended(EndCause::ConnectionsMax);
+                    self.note_refused(place, PeerAddress::of(&socket), now);
+                }
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
             Err(error) if is_exhausted(&error) => {
@@ -302,6 +323,23 @@ impl Shard {
         if !more {
             self.arm_accept(index);
         }
+    }
+
+    /// Logs that a listener is full: one line for all who knock within a moment.
+    fn note_refused(&mut self, place: usize, address: PeerAddress, now: Now) {
+        let listener = &mut self.listeners[place];
+        listener.refused += 1;
+        if now.mono_ms < listener.refused_line_ms {
+            return;
+        }
+        listener.refused_line_ms = now.mono_ms + REFUSED_LINE_EVERY_MS;
+        let refused = std::mem::take(&mut listener.refused);
+        tracing::warn!(
+            listener = self.config.listeners[place].name,
+            %address,
+            refused,
+            "connection refused: connections_max is reached; raise it or close others"
+        );
     }
 
     fn arm_accept(&mut self, index: u16) {
@@ -337,8 +375,9 @@ impl Shard {
             listener,
             peer,
             carry: Vec::new(),
+            ended: None,
             turn: 0,
-            turn_bytes: 0,
+            turn_cost: 0,
             permit,
         });
     }
@@ -395,10 +434,19 @@ impl Shard {
     }
 
     fn take_inbox(&mut self, now: Now) {
+        let cost_max = self.broker.routing_cost() + INBOX_COST_PER_TURN_MAX;
         for _ in 0..INBOX_BATCHES_PER_TURN_MAX {
+            if self.broker.routing_cost() >= cost_max {
+                return;
+            }
             match self.inbox.next() {
                 None => return,
-                Some(Message::Batch(batch)) => self.broker.take_batch(batch, now),
+                Some(Message::Batch(batch)) => {
+                    let read = self.broker.take_batch(batch, now);
+                    if let Some(peer) = self.peers.get(read.from.index()) {
+                        peer.give_back(read);
+                    }
+                }
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
                 Some(Message::Open) => {
                     for listener in (0u16..).take(self.listeners.len()) {
@@ -413,6 +461,7 @@ impl Shard {
     /// A connection has come home.
     fn adopt(&mut self, handover: Handover, now: Now) {
         if self.draining {
+            log_abandoned(handover.peer, "the server is shutting down");
             return;
         }
         let token = self.ring.open();
@@ -425,8 +474,9 @@ impl Shard {
             listener: handover.listener,
             peer: handover.peer,
             carry: handover.unread,
+            ended: None,
             turn: 0,
-            turn_bytes: 0,
+            turn_cost: 0,
             permit: handover.permit,
         });
         self.begin(token, now);
@@ -439,14 +489,22 @@ impl Shard {
         for timer in due.drain(..) {
             match timer {
                 Timer::Connect(token) => {
-                    let waiting = self
+                    let connecting = self
                         .connection(token)
-                        .is_some_and(|connection| connection.state == State::Connecting);
-                    if waiting {
-                        self.abandon(token, "no CONNECT within connect_timeout_s");
+                        .map(|connection| connection.state == State::Connecting);
+                    let awaits = connecting.is_some_and(|connecting| {
+                        connecting || self.broker.awaits_connect(token.slot)
+                    });
+                    if awaits {
+                        self.abandon(
+                            token,
+                            EndCause::ConnectTimeout,
+                            "no CONNECT within connect_timeout_s",
+                        );
                     }
                 }
                 Timer::Linger(token) => self.finish(token),
+                Timer::Unread(token) => self.check_unread(token, now),
                 Timer::Accept(listener) => self.arm_accept(listener),
                 Timer::Grace => self.grace_over = true,
             }
@@ -470,11 +528,20 @@ impl Shard {
             .filter(|connection| connection.state == State::Connecting);
         let tokens: Vec<_> = tokens.map(|connection| connection.token).collect();
         for token in tokens {
-            self.abandon(token, "the server is shutting down");
+            self.abandon(
+                token,
+                EndCause::ServerShuttingDown,
+                "the server is shutting down",
+            );
         }
     }
 
     fn flush_mesh(&mut self) {
+        while let Some(batch) = self.inbox.given_back() {
+            if !self.broker.mesh().recycle(batch) {
+                break;
+            }
+        }
         let peers = &self.peers;
         self.broker.mesh().flush(|target, batch| {
             let Some(peer) = peers.get(target.index()) else {
@@ -498,8 +565,8 @@ impl Shard {
     }
 
     /// Logs the connections that ended: those that the broker ended for everyone, the others for those who
-    /// look closer.
-    fn log_ended(&mut self) {
+    /// look closer. Before a slot is free, so that the address is that of the connection.
+    pub(super) fn log_ended(&mut self) {
         for ended in self.broker.take_ended() {
             let connection = self
                 .connections
@@ -507,7 +574,7 @@ impl Shard {
                 .and_then(Option::as_deref);
             let address = connection.map_or(PeerAddress::Unknown, |connection| connection.peer);
             let code = ended.reason_code as u8;
-            let client = &*ended.client_identifier;
+            let client = &*shortened(&ended.client_identifier);
             if ended.by_broker {
                 tracing::info!(client, %address, cause = ended.cause, reason_code = code, "connection ended by the broker");
             } else {
@@ -515,6 +582,20 @@ impl Shard {
             }
         }
     }
+}
+
+/// Logs the end of a connection that has not come home.
+pub(super) fn log_abandoned(address: PeerAddress, cause: &'static str) {
+    tracing::info!(client = "", %address, cause, "connection ended by the broker");
+}
+
+/// A text of a client as it is logged.
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LOGGED_TEXT_BYTES_MAX {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(LOGGED_TEXT_BYTES_MAX);
+    format!("{}... ({} bytes)", &text[..end], text.len()).into()
 }
 
 /// The time, since the process started.
@@ -534,3 +615,7 @@ fn is_exhausted(error: &io::Error) -> bool {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
     )
 }
+
+#[cfg(test)]
+#[path = "turn_tests.rs"]
+mod tests;

@@ -213,6 +213,44 @@ fn clients_may_come_over_a_unix_socket() {
 }
 
 #[test]
+fn an_owner_that_does_not_exist_is_a_mistake_in_the_configuration() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let socket = directory.path().join("mqtt.sock");
+    for (key, kind) in [("unix_owner", "user"), ("unix_group", "group")] {
+        let text = format!(
+            "[[listener]]\naddress = \"unix:{}\"\n{key} = \"nobody-has-this-name\"\n",
+            path(&socket)
+        );
+        let (output, checked) = check(&text);
+        let file = checked.path().join("checked.toml");
+        let run = ringmq(&["run", "--shards", "1", "--config", path(&file)]);
+        for output in [output, run] {
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+            let said = said(&output);
+            for part in ["checked.toml:3", key, kind, "nobody-has-this-name"] {
+                assert!(said.contains(part), "{part:?} is missing in {said:?}");
+            }
+        }
+        assert!(!socket.exists(), "the socket's file is left behind");
+    }
+}
+
+#[test]
+fn a_unix_socket_in_use_is_refused_with_a_remedy_that_fits() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let socket = directory.path().join("mqtt.sock");
+    let _other = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let address = format!("unix:{}", path(&socket));
+    let output = ringmq(&["run", "--shards", "1", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let said = said(&output);
+    assert!(
+        said.contains("choose another path") && !said.contains("port"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn clients_may_come_over_version_6() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         eprintln!("skipped: this machine has no IPv6 loopback");

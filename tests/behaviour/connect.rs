@@ -315,6 +315,25 @@ fn a_connection_that_does_not_finish_connect_is_closed_in_time() {
 }
 
 #[test]
+fn what_does_not_begin_with_connect_is_closed_at_once() {
+    let broker = Broker::start();
+    let beginnings: [&[u8]; 4] = [
+        &[0x30],
+        &[0x30, 0xff, 0xff, 0xff],
+        &[0x11],
+        b"GET / HTTP/1.1\r\n",
+    ];
+    for bytes in beginnings {
+        let mut stranger = Client::open(broker.address(), Version::V5);
+        stranger.send_raw(bytes);
+        match stranger.next(Duration::from_secs(3)) {
+            Next::Closed => {}
+            other => panic!("{other:?} after {bytes:x?} [MQTT-3.1.0-1]"),
+        }
+    }
+}
+
+#[test]
 fn a_connection_that_the_broker_ends_has_a_log_line() {
     let broker = Broker::start();
     let mut client = broker.client("logged-client");

@@ -262,3 +262,118 @@ fn an_oversized_message_does_not_block_a_stored_session() {
     reader.expect_message("t", "fits");
     reader.expect_nothing_before_pong();
 }
+
+#[test]
+fn the_window_has_a_limit_in_bytes() {
+    const KIB: usize = 1024;
+    let broker = Broker::with("session.in_flight_bytes_max = \"1MiB\"");
+    for qos in [1, 2] {
+        let mut reader = broker.client("reader");
+        reader.subscribe("t", qos);
+        let mut writer = broker.client("writer");
+        for _ in 0..12 {
+            writer.publish("t", vec![b'x'; 200 * KIB], qos);
+        }
+        // The sixth reaches the limit.
+        let first = reader.expect(Kind::Publish);
+        assert_eq!(reader.drain_without_acknowledging(SILENCE_MS), 5);
+        let answer = [Kind::PubAck, Kind::PubRec][usize::from(qos - 1)];
+        reader.acknowledge(answer, first.identifier);
+        if qos == 2 {
+            reader.wait_for_acknowledgement(Kind::PubRel, first.identifier);
+            reader.acknowledge(Kind::PubComp, first.identifier);
+        }
+        reader.expect(Kind::Publish);
+        reader.expect_nothing_before_pong();
+    }
+}
+
+#[test]
+fn a_message_over_the_limit_of_the_window_is_delivered_all_the_same() {
+    let broker = Broker::with("session.in_flight_bytes_max = \"1KiB\"");
+    let mut reader = broker.client("reader");
+    reader.subscribe("t", 1);
+    let mut writer = broker.client("writer");
+    for size in [5_000, 10, 200_000] {
+        writer.publish("t", vec![b'x'; size], 1);
+    }
+    for size in [5_000, 10, 200_000] {
+        assert_eq!(reader.message().payload.len(), size);
+    }
+}
+
+fn takes(connect: Connect, bytes: u32) -> Connect {
+    connect.property(property::MAXIMUM_PACKET_SIZE, Value::Four(bytes))
+}
+
+#[test]
+fn connack_keeps_to_the_clients_maximum_packet_size() {
+    let broker = Broker::start();
+    let whole = broker.client("whole").connack.unwrap().packet_bytes as u32;
+    let present = broker.client("present");
+    let mut taken = 0;
+    for bytes in 1..=whole {
+        let mut client = Client::open(broker.address(), Version::V5);
+        client.send_raw(&takes(Connect::new("small"), bytes).bytes());
+        match client.next(crate::support::PATIENCE) {
+            crate::support::Next::Closed => assert!(bytes < 5, "no CONNACK of {bytes} bytes"),
+            crate::support::Next::Packet(connack) => {
+                assert!(
+                    connack.packet_bytes <= bytes as usize,
+                    "{bytes}: {connack:?}"
+                );
+                assert!(matches!(connack.code, 0 | 0x95), "{connack:?}");
+                taken += u32::from(connack.code == 0);
+            }
+            crate::support::Next::Silence => panic!("no answer"),
+        }
+    }
+    assert!((2..20).contains(&taken), "{taken} sizes fit");
+    // A refusal touches no session of the same name.
+    let mut client = Client::open(broker.address(), Version::V5);
+    client.send_raw(&takes(Connect::new("present"), 6).bytes());
+    assert_eq!(client.expect(Kind::ConnAck).code, 0x95);
+    let mut present = present;
+    present.expect_nothing_before_pong();
+}
+
+#[test]
+fn refusals_keep_to_the_clients_maximum_packet_size() {
+    let broker = Broker::start();
+    let refused = |bytes| {
+        let method = Value::Text("unknown".into());
+        let connect = Connect::new("").property(property::AUTHENTICATION_METHOD, method);
+        let mut client = Client::open(broker.address(), Version::V5);
+        client.send_raw(&takes(connect, bytes).bytes());
+        let connack = client.expect(Kind::ConnAck);
+        client.expect_closed();
+        assert!(connack.packet_bytes <= bytes as usize);
+        assert_eq!(connack.code, 0x8c);
+        connack.property(property::REASON_STRING).is_some()
+    };
+    assert!(refused(200));
+    assert!(!refused(10));
+    assert!(!refused(5));
+}
+
+#[test]
+fn a_suback_that_does_not_fit_ends_the_connection() {
+    let broker = Broker::start();
+    let connect = takes(Connect::new("small").lasting(), 40);
+    let mut client = Client::connect(&broker, connect.clone());
+    let mut subscribe = crate::support::Subscribe::to("t/0", 0);
+    for n in 1..50 {
+        subscribe = subscribe.and(&format!("t/{n}"), 0);
+    }
+    client.send_raw(&subscribe.bytes(Version::V5, 1));
+    client.expect_end(0x95);
+    let mut client = Client::connect(&broker, connect);
+    let filters: Vec<String> = (0..50).map(|n| format!("t/{n}")).collect();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    client.send_raw(&crate::support::packet::unsubscribe(
+        Version::V5,
+        2,
+        &filters,
+    ));
+    client.expect_end(0x95);
+}

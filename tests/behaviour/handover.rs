@@ -1,7 +1,11 @@
 //! From the accepting shard to the home shard: nothing is lost, however the bytes are cut.
 
+use std::collections::BTreeMap;
+
 use crate::support::packet::{self, DISCONNECT, PINGREQ, VERSIONS};
-use crate::support::{Broker, Client, Connect, Kind, Publish, Subscribe, Value, Version, property};
+use crate::support::{
+    Broker, Client, Connect, Kind, Publish, Subscribe, Value, Version, property, sleep_ms,
+};
 
 /// A whole visit in one piece: SUBSCRIBE, three messages to itself, ping and DISCONNECT.
 fn visit(version: Version, id: &str) -> Vec<u8> {
@@ -15,6 +19,39 @@ fn expect_visit(client: &mut Client) {
     client.expect_accepted();
     client.wait_for("SUBACK", |packet| packet.kind == Kind::SubAck);
     client.wait_for("PINGRESP", |packet| packet.kind == Kind::PingResp);
+}
+
+#[test]
+fn every_shard_accepts() {
+    let broker = Broker::with("shards = 4");
+    sleep_ms(300);
+    // A shard has a second thread, which sleeps all the time.
+    let shards = || -> BTreeMap<String, u64> {
+        let mut sleeps = BTreeMap::new();
+        for (name, count) in broker.thread_sleeps() {
+            if let Some(of_shard) = name.strip_prefix("shard-") {
+                let shard = of_shard.split('-').next().unwrap_or_default();
+                *sleeps.entry(shard.to_owned()).or_default() += count;
+            }
+        }
+        sleeps
+    };
+    let before = shards();
+    // They say nothing, so that none is handed to another shard.
+    let silent: Vec<Client> = (0..200)
+        .map(|_| {
+            sleep_ms(2);
+            Client::open(broker.address(), Version::V5)
+        })
+        .collect();
+    sleep_ms(200);
+    let after = shards();
+    assert_eq!(after.len(), 4, "{after:?}");
+    for (shard, count) in after {
+        let woken = count - before[&shard];
+        assert!(woken >= 10, "shard {shard} was woken {woken} times");
+    }
+    drop(silent);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::packet::{PINGREQ, VERSIONS};
-use crate::support::{Broker, Client, Connect, Kind, Publish, property, sleep_ms};
+use crate::support::{Broker, Client, Connect, Kind, Next, Publish, Version, property, sleep_ms};
 
 /// Reads until the end of the connection and tells how long that took.
 fn time_to_end(client: &mut Client) -> Duration {
@@ -42,6 +42,26 @@ fn any_packet_keeps_a_connection_alive() {
         publishes.publish_with(Publish::new("t", "x"));
     }
     publishes.expect_nothing_before_pong();
+}
+
+#[test]
+fn a_part_of_a_packet_does_not_keep_a_connection_alive() {
+    let broker = Broker::start();
+    let mut client = Client::connect(&broker, Connect::new("dribbles").keep_alive_s(1));
+    let packet = Publish::new("t", [0; 100]).bytes(Version::V5);
+    let start = Instant::now();
+    for byte in &packet {
+        client.send_raw(&[*byte]);
+        if let Next::Packet(end) = client.next(Duration::from_millis(300)) {
+            assert_eq!((end.kind, end.code), (Kind::Disconnect, 0x8d));
+            break;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "still alive without a whole packet [MQTT-3.1.2-22]"
+        );
+    }
+    client.expect_closed();
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Limits and capabilities of a listener: told in CONNACK, and kept.
 
-use crate::support::packet::RETAINED_NEVER;
+use crate::support::packet::{RETAINED_NEVER, unsubscribe};
 use crate::support::{
-    Broker, Client, Connect, Kind, Next, PATIENCE, Publish, Subscribe, Value, Version, Will,
-    property,
+    Broker, Client, Connect, Kind, Next, PATIENCE, Packet, Publish, Subscribe, Value, Version,
+    Will, property,
 };
 
 #[test]
@@ -182,17 +182,89 @@ fn the_number_of_topic_levels_is_limited() {
     assert_eq!(answer.code, 0x90);
 }
 
+/// The Reason Strings of every answer with an error, of a client whose CONNECT is `connect`.
+fn reason_strings(broker: &Broker, connect: Connect) -> Vec<Option<String>> {
+    let mut client = Client::connect(broker, connect);
+    let mut answers = Vec::new();
+    for (qos, kind) in [(1, Kind::PubAck), (2, Kind::PubRec)] {
+        let forbidden = Publish::new("$forbidden", "x").qos(qos).identifier(9);
+        client.send_raw(&forbidden.bytes(Version::V5));
+        answers.push((client.expect(kind), 0x87));
+    }
+    client.send_raw(
+        &Subscribe::to("fine", 0)
+            .and("a/#/b", 0)
+            .bytes(Version::V5, 10),
+    );
+    let mut suback = client.expect(Kind::SubAck);
+    suback.code = suback.codes[1];
+    answers.push((suback, 0x8f));
+    client.send_raw(&unsubscribe(Version::V5, 11, &["a/#/b"]));
+    answers.push((client.expect(Kind::UnsubAck), 0x8f));
+    client.acknowledge(Kind::PubRel, 77);
+    answers.push((client.expect(Kind::PubComp), 0x92));
+    client.acknowledge(Kind::PubRec, 78);
+    answers.push((client.expect(Kind::PubRel), 0x92));
+    let reason_string = |(answer, code): &(Packet, u8)| {
+        assert_eq!(answer.code, *code, "{answer:?}");
+        let reason = answer.property(property::REASON_STRING)?;
+        assert!(!reason.text().is_empty());
+        Some(reason.text().to_owned())
+    };
+    answers.iter().map(reason_string).collect()
+}
+
 #[test]
 fn reason_strings_are_only_for_who_wants_them() {
     let broker = Broker::start();
-    let connect =
-        Connect::new("quiet").property(property::REQUEST_PROBLEM_INFORMATION, Value::Byte(0));
-    let mut client = Client::connect(&broker, connect);
-    client.acknowledge(Kind::PubRel, 77);
-    let complete = client.expect(Kind::PubComp);
-    assert_eq!(complete.code, 0x92);
+    let told = reason_strings(&broker, Connect::new("asks"));
+    assert!(told.iter().all(Option::is_some), "{told:?}");
+    let asks_not = Connect::new("asks-not");
+    let asks_not = asks_not.property(property::REQUEST_PROBLEM_INFORMATION, Value::Byte(0));
+    let told = reason_strings(&broker, asks_not);
     assert!(
-        complete.properties.is_empty(),
-        "[MQTT-3.1.2-29]: {complete:?}"
+        told.iter().all(Option::is_none),
+        "[MQTT-3.1.2-29]: {told:?}"
     );
+    let small = Connect::new("small").property(property::MAXIMUM_PACKET_SIZE, Value::Four(22));
+    let told = reason_strings(&broker, small);
+    assert!(told.iter().all(Option::is_none), "[MQTT-3.4.2-2]: {told:?}");
+}
+
+#[test]
+fn success_has_no_reason_string() {
+    let broker = Broker::start();
+    let mut client = broker.client("client");
+    client.send_raw(&Subscribe::to("t", 1).bytes(Version::V5, 1));
+    assert!(client.expect(Kind::SubAck).properties.is_empty());
+    client.send_raw(&unsubscribe(Version::V5, 2, &["t", "never"]));
+    assert!(client.expect(Kind::UnsubAck).properties.is_empty());
+    client.send_raw(
+        &Publish::new("t", "x")
+            .qos(1)
+            .identifier(3)
+            .bytes(Version::V5),
+    );
+    let ack = client.expect(Kind::PubAck);
+    assert_eq!((ack.code, ack.properties.len()), (0x10, 0));
+}
+
+#[test]
+fn response_information_is_told_to_who_asks() {
+    let broker = Broker::with("listener.response_information = \"answers/\"");
+    let ask = |value| {
+        Connect::new("asks").property(property::REQUEST_RESPONSE_INFORMATION, Value::Byte(value))
+    };
+    let told = |broker: &Broker, connect: Connect| {
+        let connack = Client::connect(broker, connect).connack.unwrap();
+        let information = connack.property(property::RESPONSE_INFORMATION);
+        information.map(|value| value.text().to_owned())
+    };
+    assert_eq!(told(&broker, ask(1)).as_deref(), Some("answers/"));
+    assert_eq!(told(&broker, ask(0)), None, "[MQTT-3.1.2-28]");
+    assert_eq!(told(&broker, Connect::new("silent")), None);
+    // It goes first if CONNACK is too large.
+    let small = ask(1).property(property::MAXIMUM_PACKET_SIZE, Value::Four(25));
+    assert_eq!(told(&broker, small), None);
+    assert_eq!(told(&Broker::start(), ask(1)), None);
 }

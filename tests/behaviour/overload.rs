@@ -1,9 +1,12 @@
 //! Clients that do not read, that flood, that are cut off by the thousand: the others do not notice.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::packet::{PINGREQ, Version};
 use crate::support::{Broker, Client, Connect, Kind, Publish, sleep_ms};
@@ -124,24 +127,129 @@ fn a_flood_does_not_slow_the_others() {
     );
 }
 
+/// Subscribes `count` clients to `topic` and reads what comes to them until the flag is set.
+fn readers(
+    broker: &Broker,
+    count: usize,
+    topic: &str,
+    stop: &Arc<AtomicBool>,
+) -> thread::JoinHandle<()> {
+    let clients: Vec<Client> = (0..count)
+        .map(|n| {
+            let mut client = broker.client(&format!("reader-{n}"));
+            client.subscribe(topic, 0);
+            client.stream().set_nonblocking(true).expect("non-blocking");
+            client
+        })
+        .collect();
+    let stop = Arc::clone(stop);
+    thread::spawn(move || {
+        let mut chunk = vec![0; 1 << 18];
+        while !stop.load(Ordering::Relaxed) {
+            for client in &clients {
+                let _ = client.stream().read(&mut chunk);
+            }
+        }
+    })
+}
+
 #[test]
-fn hundreds_of_connections_cut_at_once_do_not_disturb() {
+fn a_flood_to_a_thousand_subscribers_does_not_stop_the_others() {
+    for shards in [1, 2] {
+        let broker = Broker::with(&format!("shards = {shards}"));
+        let stop = Arc::new(AtomicBool::new(false));
+        let reading = readers(&broker, 1_000, "f", &stop);
+        let mut other = broker.client("other");
+        let mut flood = broker.client("flood");
+        let flooding = {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let bytes = Publish::new("f", "").bytes(Version::V5).repeat(20_000);
+                while !stop.load(Ordering::Relaxed) && flood.try_send_raw(&bytes) {}
+            })
+        };
+        sleep_ms(500);
+        let mut times: Vec<Duration> = (0..15)
+            .map(|_| {
+                let start = Instant::now();
+                other.expect_nothing_before_pong();
+                start.elapsed()
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        flooding.join().expect("the flood");
+        reading.join().expect("the readers");
+        times.sort_unstable();
+        let median = times[times.len() / 2];
+        assert!(
+            median < Duration::from_millis(250),
+            "{shards} shards: {times:?}"
+        );
+    }
+}
+
+/// Lets this process and the brokers that it starts have many connections.
+fn many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).expect("as many descriptors as are allowed");
+}
+
+#[test]
+fn thousands_of_connections_cut_at_once_do_not_disturb() {
+    many_descriptors();
     let broker = Broker::start();
     let (mut writer, mut reader) = pair(&broker);
     round_trip(&mut writer, &mut reader);
-    for _ in 0..3 {
-        let mut crowd: Vec<Client> = (0..500)
-            .map(|n| Client::connect(&broker, Connect::new(&format!("crowd-{n}")).lasting()))
-            .collect();
-        for member in &mut crowd {
-            member.subscribe("crowd/#", 1);
-        }
-        drop(crowd);
-        for _ in 0..20 {
-            let time = round_trip(&mut writer, &mut reader);
-            assert!(time < Duration::from_secs(1), "{time:?}");
-        }
+    let mut crowd: Vec<Client> = (0..5_000)
+        .map(|n| Client::connect(&broker, Connect::new(&format!("crowd-{n}")).lasting()))
+        .collect();
+    for member in crowd.iter_mut().step_by(10) {
+        member.subscribe("crowd/#", 1);
     }
+    let before = broker.descriptors();
+    let cutting = thread::spawn(move || drop(crowd));
+    let mut trips = 0;
+    while broker.descriptors() > before - 5_000 {
+        let time = round_trip(&mut writer, &mut reader);
+        assert!(time < Duration::from_secs(1), "{time:?}");
+        trips += 1;
+        assert!(trips < 100_000, "connections are left");
+    }
+    cutting.join().expect("the cut");
+    let time = round_trip(&mut writer, &mut reader);
+    assert!(time < Duration::from_secs(1), "{time:?}");
+}
+
+#[test]
+fn thousands_of_takeovers_do_not_disturb() {
+    let broker = Broker::start();
+    let (mut writer, mut reader) = pair(&broker);
+    let stop = Arc::new(AtomicBool::new(false));
+    let others = {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            let mut slowest = Duration::ZERO;
+            while !stop.load(Ordering::Relaxed) {
+                slowest = slowest.max(round_trip(&mut writer, &mut reader));
+                sleep_ms(2);
+            }
+            slowest
+        })
+    };
+    let mut current = broker.client("wanted");
+    for _ in 0..5_000 {
+        let next = broker.client("wanted");
+        current.expect_end(0x8e);
+        current = next;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let slowest = others.join().expect("the others");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    current.expect_nothing_before_pong();
 }
 
 #[test]
@@ -171,8 +279,9 @@ fn memory_returns_when_clients_are_gone() {
 
 #[test]
 fn idle_connections_cost_next_to_nothing() {
+    many_descriptors();
     let broker = Broker::start();
-    let crowd: Vec<Client> = (0..2_000)
+    let crowd: Vec<Client> = (0..10_000)
         .map(|n| Client::connect(&broker, Connect::new(&format!("idle-{n}")).keep_alive_s(60)))
         .collect();
     sleep_ms(1_000);

@@ -1,6 +1,6 @@
 //! PUBLISH: the flows of QoS 0, 1 and 2, duplicates, Packet Identifiers, payloads.
 
-use crate::support::packet::VERSIONS;
+use crate::support::packet::{NO_LOCAL, VERSIONS};
 use crate::support::{
     Broker, Client, Connect, Kind, Next, PATIENCE, Publish, Value, Version, property,
 };
@@ -365,4 +365,18 @@ fn a_refused_qos_2_message_leaves_its_identifier_free() {
     let wrong = wrong.property(property::PAYLOAD_FORMAT_INDICATOR, Value::Byte(1));
     assert_eq!(writer.publish_with(wrong), 0x99);
     assert!(writer.publish_with(Publish::new("t", "x").qos(2).identifier(3)) < 0x80);
+}
+
+#[test]
+fn a_publisher_that_only_no_local_excludes_is_told_that_nobody_gets_it() {
+    let broker = Broker::start();
+    let mut client = broker.client("alone");
+    client.subscribe("t/#", 1 | NO_LOCAL);
+    for qos in [1, 2] {
+        assert_eq!(client.publish_with(Publish::new("t/x", "x").qos(qos)), 0x10);
+    }
+    client.subscribe("t/+", 1 | NO_LOCAL);
+    assert_eq!(client.publish_with(Publish::new("t/x", "x").qos(1)), 0x10);
+    client.subscribe("t/x", 1);
+    assert_eq!(client.publish_with(Publish::new("t/x", "x").qos(1)), 0);
 }

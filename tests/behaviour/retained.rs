@@ -1,9 +1,13 @@
 //! Retained messages (3.3.1.3): one per topic, for whoever subscribes later.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::support::packet::{RETAINED_IF_NEW, RETAINED_NEVER, VERSIONS};
-use crate::support::{Broker, Client, Connect, Publish, SILENCE_MS, Subscribe};
+use crate::support::{
+    Broker, Client, Connect, Kind, PATIENCE, Publish, SILENCE_MS, Subscribe, Value, Version,
+    property, sleep_ms,
+};
 
 fn retain(client: &mut Client, topic: &str, payload: &str, qos: u8) {
     let code = client.publish_with(Publish::new(topic, payload).qos(qos).retain());
@@ -262,4 +266,117 @@ fn the_limit_of_retained_messages_holds_and_is_told() {
     retain(&mut writer, &one, "", 1);
     retain(&mut writer, &one, "again", 1);
     assert_eq!(retained_for(&broker, &one)[&one], "again");
+}
+
+#[test]
+fn a_retained_message_over_the_limit_is_refused_and_leaves_no_older_one() {
+    let broker = Broker::with("retained.bytes_max = 2000\nshards = 1");
+    let mut writer = broker.client("writer");
+    let mut live = broker.client("live");
+    live.subscribe("r", 2);
+    for qos in 0..3 {
+        retain(&mut writer, "r", "old", 1);
+        live.expect_message("r", "old");
+        let large = "x".repeat(5000);
+        let publish = || Publish::new("r", &large).qos(qos).retain();
+        let code = writer.publish_with(publish());
+        assert_eq!(code, if qos == 0 { 0 } else { 0x97 });
+        live.expect_message("r", &large);
+        assert!(retained_for(&broker, "r").is_empty(), "[MQTT-3.3.1-5]");
+        if qos == 2 {
+            // The refused Packet Identifier is free: the same one is a new message [MQTT-4.3.3-9].
+            for _ in 0..2 {
+                writer.send_raw(&publish().identifier(60_000).bytes(Version::V5));
+                assert_eq!(writer.expect(Kind::PubRec).code, 0x97);
+                live.expect_message("r", &large);
+            }
+        }
+    }
+}
+
+#[test]
+fn expired_retained_messages_take_no_room() {
+    const COUNT: usize = 20_000;
+    let broker = Broker::with(&format!(
+        "retained.messages_max = {COUNT}\nsystem_topics.interval_s = 1\nshards = 1"
+    ));
+    let mut writer = broker.client("writer");
+    let one = |n: usize, expiry_s: u32| {
+        Publish::new(&format!("e/{n}"), "x")
+            .retain()
+            .property(property::MESSAGE_EXPIRY_INTERVAL, Value::Four(expiry_s))
+    };
+    let all: Vec<u8> = (0..COUNT)
+        .flat_map(|n| one(n, 1).bytes(Version::V5))
+        .collect();
+    writer.send_raw(&all);
+    writer.expect_nothing_before_pong();
+    // The last of them expires a second from now; long before they are all looked through.
+    sleep_ms(1_100);
+    let fresh = writer.publish_with(one(COUNT, 100).qos(1));
+    assert!(fresh < 0x80, "{fresh:#04x}");
+    let mut reader = broker.client("reader");
+    reader.subscribe("$SYS/broker/retained messages/count", 0);
+    let deadline = Instant::now() + Duration::from_secs(4);
+    while reader.message().text() != "1" {
+        assert!(Instant::now() < deadline, "expired messages are counted");
+    }
+}
+
+#[test]
+fn very_many_live_messages_for_a_client_that_is_away_are_not_all_noted() {
+    const RETAINED: usize = 200;
+    const LIVE: usize = 17_000; // more than are noted
+    let broker = Broker::start();
+    let mut writer = broker.client("writer");
+    for n in 0..RETAINED {
+        retain(&mut writer, &format!("w/{n}"), "old", 1);
+    }
+    let lasting = || Connect::new("reader").lasting();
+    let mut reader = Client::connect(&broker, lasting().receive_maximum(1));
+    reader.subscribe("w/#", 1);
+    reader.expect(Kind::Publish);
+    reader.cut();
+    writer.publish_with(Publish::new("w/5", "new").qos(1).retain());
+    let live: Vec<u8> = (0..LIVE)
+        .flat_map(|n| {
+            let publish = Publish::new(&format!("w/live/{n}"), "live").retain();
+            publish.bytes(Version::V5)
+        })
+        .collect();
+    writer.send_raw(&live);
+    writer.expect_nothing_before_pong();
+    let mut reader = Client::connect(&broker, lasting());
+    let mut last = BTreeMap::new();
+    for message in reader.drain(2_000) {
+        let text = message.text().to_owned();
+        let before = last.insert(message.topic, text.clone());
+        assert!(text != "old" || before.is_none(), "old after {before:?}");
+    }
+    let old = last.values().filter(|text| *text == "old").count();
+    assert_eq!(old, RETAINED - 1);
+    assert_eq!(last["w/5"], "new");
+    // What is no longer noted was asked for again.
+    let live = last.values().filter(|text| *text == "live").count();
+    assert!(live > 10_000, "{live} of those that were live");
+}
+
+#[test]
+fn retained_messages_come_though_the_connection_ended_before_suback() {
+    let broker = Broker::start();
+    retain(&mut broker.client("writer"), "r", "x", 1);
+    for round in 0..40 {
+        let id = format!("reader-{round}");
+        let filter = if round % 2 == 0 { "r" } else { "+" };
+        let mut reader = Client::connect(&broker, Connect::new(&id).lasting());
+        // The protocol error ends the connection before another shard can confirm the subscription.
+        let mut packets = Subscribe::to(filter, 1).bytes(Version::V5, 1);
+        packets.extend([0, 0]);
+        reader.send_raw(&packets);
+        while reader.next(PATIENCE).is_packet() {}
+        let mut reader = Client::connect(&broker, Connect::new(&id).lasting());
+        reader.subscribe(filter, 1 | RETAINED_IF_NEW);
+        reader.expect_message("r", "x");
+        reader.expect_nothing_before_pong();
+    }
 }

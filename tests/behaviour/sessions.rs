@@ -1,8 +1,8 @@
 //! Sessions (4.1): what waits for a client that is away, and what happens when it is back.
 
 use crate::support::packet::{self, VERSIONS};
-use crate::support::property::SESSION_EXPIRY_INTERVAL;
-use crate::support::{Broker, Client, Connect, Kind, Value, Version};
+use crate::support::property::{self, SESSION_EXPIRY_INTERVAL};
+use crate::support::{Broker, Client, Connect, Kind, Publish, Value, Version, sleep_ms};
 
 #[test]
 fn messages_wait_for_a_client_that_is_away() {
@@ -288,4 +288,59 @@ fn many_clients_that_come_back_together_lose_nothing() {
             reader.expect_message("crowd", n.to_string());
         }
     }
+}
+
+#[test]
+fn expired_messages_make_room_in_a_full_outbox() {
+    let broker = Broker::with("session.outbox_messages_max = 10");
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    reader.subscribe("t", 1);
+    reader.disconnect();
+    let mut writer = broker.client("writer");
+    writer.publish("t", "lives", 1);
+    for _ in 1..10 {
+        let one_second = (property::MESSAGE_EXPIRY_INTERVAL, Value::Four(1));
+        let publish = Publish::new("t", "expires").qos(1);
+        writer.publish_with(publish.property(one_second.0, one_second.1));
+    }
+    sleep_ms(1_300);
+    writer.publish("t", "new", 1);
+    let mut again = Client::connect(&broker, Connect::new("reader").lasting());
+    again.expect_message("t", "lives");
+    again.expect_message("t", "new");
+    again.expect_nothing_before_pong();
+}
+
+#[test]
+fn large_messages_wait_within_the_limit_in_bytes() {
+    let broker = Broker::with("session.outbox_bytes_max = \"1MiB\"");
+    let mut reader = Client::connect(&broker, Connect::new("reader").lasting());
+    reader.subscribe("t", 1);
+    reader.disconnect();
+    let mut writer = broker.client("writer");
+    for n in 0..20u8 {
+        writer.publish("t", vec![n; 150_000], 1);
+    }
+    // Small ones still fit into what the large ones leave.
+    writer.publish("t", "small", 1);
+    let mut again = Client::connect(&broker, Connect::new("reader").lasting());
+    for n in 0..6u8 {
+        again.expect_message("t", vec![n; 150_000]);
+    }
+    again.expect_message("t", "small");
+    again.expect_nothing_before_pong();
+}
+
+#[test]
+fn disconnect_may_repeat_an_expiry_that_the_broker_cut_to_nothing() {
+    let broker = Broker::with("session.session_expiry_interval_s_max = 0");
+    let mut client = Client::connect(&broker, Connect::new("cut").expiry_s(600));
+    let expiry = (SESSION_EXPIRY_INTERVAL, Value::Four(300));
+    client.send_raw(&packet::disconnect(0, std::slice::from_ref(&expiry)));
+    client.expect_closed();
+    assert!(!Client::connect(&broker, Connect::new("cut").resume()).session_present());
+    // What was 0 in CONNECT stays so.
+    let mut client = broker.client("none");
+    client.send_raw(&packet::disconnect(0, &[expiry]));
+    client.expect_end(0x82);
 }

@@ -381,3 +381,25 @@ fn a_group_that_is_gone_leaves_nothing() {
     let code = writer.publish_with(crate::support::Publish::new("t", "x").qos(1));
     assert_eq!(code, 0x10, "nobody is subscribed");
 }
+
+#[test]
+fn what_a_group_that_is_gone_left_behind_goes_to_no_other_group() {
+    let broker = Broker::start();
+    let mut leaver = Client::connect(&broker, Connect::new("leaver").lasting());
+    leaver.subscribe("$share/first/secret", 1);
+    broker.client("writer").publish("secret", "for first", 1);
+    assert_eq!(leaver.expect(Kind::Publish).text(), "for first");
+    leaver.unsubscribe(&["$share/first/secret"]);
+    leaver.subscribe("$share/second/public", 1);
+    // One on each shard, whichever they are.
+    let mut others: Vec<Client> = (0..8)
+        .map(|n| member(&broker, &format!("other-{n}"), "$share/second/public"))
+        .collect();
+    leaver.cut();
+    for messages in drain(&mut others) {
+        assert!(messages.is_empty(), "{messages:?}");
+    }
+    // It is still the leaver's own.
+    let mut again = Client::connect(&broker, Connect::new("leaver").lasting());
+    again.expect_message("secret", "for first");
+}

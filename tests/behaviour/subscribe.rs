@@ -1,7 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE: options, identifiers, overlapping subscriptions, wildcards.
 
-use crate::support::packet::{NO_LOCAL, RETAIN_AS_PUBLISHED, VERSIONS};
-use crate::support::{Broker, Client, Kind, Publish, Subscribe, Version};
+use std::time::{Duration, Instant};
+
+use crate::support::packet::{NO_LOCAL, RETAIN_AS_PUBLISHED, VERSIONS, unsubscribe};
+use crate::support::{
+    Broker, Client, Connect, Kind, PATIENCE, Publish, Subscribe, Version, sleep_ms,
+};
 
 #[test]
 fn suback_answers_each_filter_in_order() {
@@ -46,6 +50,34 @@ fn a_subscribe_with_thousands_of_filters_is_taken() {
     );
     broker.client("writer").publish("n/4999", "x", 1);
     client.expect_message("n/4999", "x");
+}
+
+#[test]
+fn very_many_filters_in_one_packet_cost_no_more_each() {
+    const COUNT: usize = 60_000;
+    for shards in [1, 2] {
+        let broker = Broker::with(&format!("shards = {shards}"));
+        let mut client = broker.client("many");
+        let filters: Vec<String> = (0..COUNT)
+            .map(|n| match n % 2 {
+                0 => format!("f/{n}"),
+                _ => format!("f/{n}/+"),
+            })
+            .collect();
+        let mut all = Subscribe::to(&filters[0], 0);
+        for filter in &filters[1..] {
+            all = all.and(filter, 0);
+        }
+        let texts: Vec<&str> = filters.iter().map(String::as_str).collect();
+        let before = broker.cpu();
+        for _ in 0..2 {
+            assert_eq!(client.subscribe_with(&all), vec![0; COUNT]);
+        }
+        assert_eq!(client.unsubscribe(&texts), vec![0; COUNT]);
+        let used = broker.cpu() - before;
+        // It is well below a second; with a search for each filter it would be more than ten.
+        assert!(used < Duration::from_secs(4), "{used:?} of CPU time");
+    }
 }
 
 #[test]
@@ -122,6 +154,31 @@ fn unsuback_tells_what_existed() {
         old.unsubscribe(&["none"]).is_empty(),
         "UNSUBACK before 5.0 has no codes"
     );
+}
+
+#[test]
+fn what_an_invalid_unsubscribe_removed_is_gone_on_every_shard() {
+    let broker = Broker::start();
+    let mut writers: Vec<Client> = (0..8)
+        .map(|n| broker.client(&format!("writer-{n}")))
+        .collect();
+    for filter in ["half/+", "half/x", "$share/g/half/x"] {
+        let mut reader = Client::connect(
+            &broker,
+            Connect::new("reader").version(Version::V311).lasting(),
+        );
+        reader.subscribe(filter, 0);
+        reader.send_raw(&unsubscribe(Version::V311, 9, &[filter, "bad#"]));
+        reader.expect_end(0x8f);
+        for writer in &mut writers {
+            let deadline = Instant::now() + PATIENCE;
+            let publish = Publish::new("half/x", "x").qos(1);
+            while writer.publish_with(publish.clone()) != 0x10 {
+                assert!(Instant::now() < deadline, "{filter} still has a subscriber");
+                sleep_ms(10);
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::support::{Broker, Client, Connect, Publish};
+use crate::support::{Broker, Client, Connect, Kind, Publish, SILENCE_MS, Subscribe, Version};
 
 const SETTINGS: &str = "system_topics.interval_s = 1";
 
@@ -116,9 +116,49 @@ fn they_come_again_and_again() {
 }
 
 #[test]
+fn many_who_subscribe_together_share_one_publication() {
+    const SUBSCRIBES: u16 = 200;
+    let broker = Broker::with("system_topics.interval_s = 3600\nshards = 1");
+    let mut reader = broker.client("reader");
+    let packets: Vec<u8> = (1..=SUBSCRIBES)
+        .flat_map(|identifier| {
+            Subscribe::to("$SYS/broker/uptime", 0).bytes(Version::V5, identifier)
+        })
+        .collect();
+    reader.send_raw(&packets);
+    for _ in 0..SUBSCRIBES {
+        reader.wait_for("SUBACK", |packet| packet.kind == Kind::SubAck);
+    }
+    reader.message();
+    // The packets may have been read in several turns.
+    let more = reader.drain(SILENCE_MS).len();
+    assert!(more < 10, "{more} more publications");
+}
+
+#[test]
 fn a_zero_interval_switches_them_off() {
     let broker = Broker::with("system_topics.interval_s = 0");
     let mut reader = broker.client("reader");
     reader.subscribe("$SYS/#", 0);
     reader.expect_nothing(2_000);
+}
+
+#[test]
+fn the_maximum_is_of_clients_that_were_there_at_once() {
+    let broker = Broker::with(SETTINGS);
+    // On every shard, one after the other: the shards' own peaks add up to more.
+    for n in 0..20 {
+        broker.client(&format!("passing-{n}")).disconnect();
+    }
+    let mut reader = broker.client("reader");
+    reader.subscribe("$SYS/broker/clients/maximum", 0);
+    assert_eq!(reader.message().text(), "1");
+    let others: Vec<Client> = (0..4)
+        .map(|n| broker.client(&format!("stays-{n}")))
+        .collect();
+    wait_for_value(&mut reader, "clients/maximum", |value| value == "5");
+    drop(others);
+    for _ in 0..2 {
+        assert_eq!(reader.message().text(), "5");
+    }
 }

@@ -200,6 +200,11 @@ impl Broker {
         self.directory.as_ref().expect("a directory").path()
     }
 
+    /// Its configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.directory().join("ringmq.toml")
+    }
+
     /// What it wrote to standard output and error so far.
     pub fn log(&self) -> String {
         self.log
@@ -274,6 +279,30 @@ impl Broker {
             .sum();
         // USER_HZ, the unit of these fields, is 100 on every Linux.
         Duration::from_millis(ticks * 10)
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .expect("/proc/PID/fd")
+            .count()
+    }
+
+    /// How often each of its threads has slept and been woken, by the thread's name.
+    pub fn thread_sleeps(&self) -> Vec<(String, u64)> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+            let path = task.expect("a thread").path();
+            let name = std::fs::read_to_string(path.join("comm")).expect("comm");
+            let status = std::fs::read_to_string(path.join("status")).expect("status");
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+                .expect("voluntary_ctxt_switches");
+            (name.trim().into(), line.trim().parse().expect("a number"))
+        };
+        let tasks = std::fs::read_dir(tasks).expect("/proc/PID/task");
+        tasks.map(of_task).collect()
     }
 
     /// Resident memory, bytes.

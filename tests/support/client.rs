@@ -157,6 +157,28 @@ impl Client {
         }
     }
 
+    /// The next packet as bytes.
+    #[track_caller]
+    pub fn receive_bytes(&mut self) -> Vec<u8> {
+        assert!(self.held.is_empty(), "{:?} came before", self.held);
+        let deadline = Instant::now() + PATIENCE;
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            if let Some(packet) = Packet::parse(self.version, &self.received) {
+                return self.received.drain(..packet.packet_bytes).collect();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "nothing came");
+            self.stream
+                .set_read_timeout(Some(left))
+                .expect("a read timeout");
+            match self.stream.read(&mut chunk) {
+                Ok(count) if count > 0 => self.received.extend(&chunk[..count]),
+                other => panic!("{other:?} instead of a packet"),
+            }
+        }
+    }
+
     /// The next packet, whatever it is.
     #[track_caller]
     pub fn receive(&mut self) -> Packet {

@@ -3,12 +3,17 @@
 //! Used by the test binaries with `#[path = "../support/mod.rs"] mod support;`. Nothing here uses the
 //! library `ringmq`: a fault of its codec cannot hide in a test that shares it.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod broker;
 pub mod client;
 pub mod packet;
 pub mod property;
+pub mod scene;
 
 use std::time::Duration;
 
@@ -16,6 +21,7 @@ pub use broker::Broker;
 pub use client::{Client, Next};
 pub use packet::{Connect, Kind, Packet, Publish, Subscribe, Version, Will};
 pub use property::Value;
+pub use scene::Scene;
 
 /// How long a test waits for what must come. Only failing tests wait that long.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -581,6 +581,10 @@ fn remaining_length(bytes: &[u8]) -> Option<(usize, usize)> {
     for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
         length |= usize::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
+            assert!(
+                *byte != 0 || index == 0,
+                "the broker sent a Remaining Length that is longer than needed"
+            );
             return Some((index + 2, length));
         }
         assert!(

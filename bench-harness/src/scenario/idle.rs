@@ -1,62 +1,84 @@
-//! Connections that do nothing: what each costs in memory, and all of them in CPU.
+//! `idle`: connections with a subscription that do nothing: what each costs in memory, and all of them in CPU.
 
 use std::io;
-use std::net::SocketAddr;
-use std::time::Duration;
 
-use crate::codec;
 use crate::engine::Engine;
-use crate::process;
+use crate::measure::process;
+use crate::mqtt::Version;
+use crate::mqtt::encode::Connect;
+use crate::report::{Figure, Findings};
 
-use super::{await_packets, connect_all};
+use super::meter::Meter;
+use super::{Context, Course, Scenario};
 
-/// The options of a run.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Options {
-    /// How many connections, with one subscription each
-    #[arg(long, default_value_t = 15_000)]
-    pub connections: usize,
-    /// How long they are held, seconds
-    #[arg(long, default_value_t = 5)]
-    pub hold: u64,
+pub const SCENARIO: Scenario = Scenario {
+    name: "idle",
+    about: "15,000 connections with a subscription each, which do nothing",
+    prepare: |settings| {
+        Box::new(Idle {
+            connections: settings.scaled("connections", 15_000),
+            version: settings.version(Version::V3),
+            hold_s: settings.seconds("seconds", 5.0),
+        })
+    },
+};
+
+/// What the first connections make a broker allocate once is not theirs.
+const FIRST: usize = 100;
+
+struct Idle {
+    connections: usize,
+    version: Version,
+    hold_s: f64,
 }
 
-/// Runs the scenario and describes what it saw.
-///
-/// # Errors
-/// If the broker refuses or the network fails.
-pub fn run(address: SocketAddr, options: &Options, broker_pid: u32) -> io::Result<String> {
-    let mut engine = Engine::new()?;
-    // What the first connections make the broker allocate once is not theirs.
-    connect_all(&mut engine, address, "bench-first", 100, false, 600)?;
-    std::thread::sleep(Duration::from_secs(1));
-    let before = process::resident_bytes(broker_pid);
-    let first = connect_all(
-        &mut engine,
-        address,
-        "bench-idle",
-        options.connections,
-        false,
-        600,
-    )?;
-    for index in 0..options.connections {
-        let packet = codec::subscribe(&[format!("idle/device/{index:08}/command")], 1, false);
-        engine.connections[first + index]
-            .out
-            .extend_from_slice(&packet);
-        if index % 500 == 499 || index + 1 == options.connections {
-            engine.flush_all()?;
-            await_packets(&mut engine, 0x90, index % 500 + 1)?;
-        }
+impl Course for Idle {
+    fn run(&self, context: &Context) -> io::Result<Findings> {
+        let pid = context.known_pid()?;
+        let mut engine = Engine::new(context.clock)?;
+        let connect = Connect::clean(self.version);
+        let tag = context.tag();
+        let names = |kind: &str, count| -> Vec<String> {
+            (0..count)
+                .map(|n| format!("bench-{tag}-{kind}{n}"))
+                .collect()
+        };
+        engine.connect_all(context.address, &names("first", FIRST), connect)?;
+        context.live.sleep("settling", 1.0);
+        let before = process::resident_bytes(pid).unwrap_or(0);
+        context.live.say("connecting");
+        let mut meter = Meter::start(context.broker_pid, &engine);
+        let identifiers = names("idle", self.connections);
+        let (first, _) = engine.connect_all(context.address, &identifiers, connect)?;
+        let numbers = first..first + self.connections;
+        engine.subscribe_all(numbers, 1, self.version, |place| {
+            vec![format!("idle/device/{place:08}/command")]
+        })?;
+        meter.sent = self.connections as u64;
+        meter.delivered = meter.sent;
+        let connected = meter.finish("connecting", "connection", &engine);
+        context.live.sleep("settling", 2.0);
+        let after = process::resident_bytes(pid).unwrap_or(0);
+        let cpu_ns = process::cpu_ns(pid);
+        context.live.sleep("holding", self.hold_s);
+        let used_s = (process::cpu_ns(pid) - cpu_ns) as f64 / 1e9;
+        let mut findings = Findings {
+            phases: vec![connected],
+            figures: vec![
+                Figure::new(
+                    "memory of an idle connection",
+                    after.saturating_sub(before) as f64 / self.connections as f64,
+                    "bytes",
+                ),
+                Figure::new(
+                    "CPU of all idle connections",
+                    used_s / self.hold_s.max(1e-9) * 100.0,
+                    "% of a CPU",
+                ),
+            ],
+            ..Findings::default()
+        };
+        findings.faults.closed = engine.closed_by_now()?;
+        Ok(findings)
     }
-    std::thread::sleep(Duration::from_secs(2));
-    let after = process::resident_bytes(broker_pid);
-    let cpu = process::cpu_ns(broker_pid);
-    std::thread::sleep(Duration::from_secs(options.hold));
-    let busy = (process::cpu_ns(broker_pid) - cpu) as f64 / 1e7 / options.hold.max(1) as f64;
-    let each = after.saturating_sub(before) as f64 / options.connections.max(1) as f64;
-    Ok(format!(
-        "idle: {} connections, {each:.0} bytes each ({before} to {after} bytes resident), {busy:.3} % of a core",
-        options.connections
-    ))
 }

@@ -50,8 +50,15 @@ impl<'a> ConnAck<'a> {
         })
     }
 
-    /// Appends the packet.
+    /// Whether `version` has a code that says this. If not, the connection is closed without an answer
+    /// (3.1.1: [MQTT-3.1.4-1] [MQTT-3.2.2-6]).
+    pub fn exists_in(&self, version: ProtocolVersion) -> bool {
+        version.is_v5() || self.reason_code.connect_return_code().is_some()
+    }
+
+    /// Appends the packet, which must exist in `version`.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
+        debug_assert!(self.exists_in(version), "no return code says it");
         // 3.1 has no Session Present; its byte is reserved.
         let session_present = u8::from(self.session_present && version != ProtocolVersion::V3_1);
         encode_packet(out, PacketType::ConnAck.first_byte(), |body| {
@@ -60,11 +67,15 @@ impl<'a> ConnAck<'a> {
                 body.push(self.reason_code as u8);
                 self.properties.encode(body);
             } else {
-                body.push(self.reason_code.connect_return_code());
+                let code = self.reason_code.connect_return_code();
+                body.push(code.unwrap_or(SERVER_UNAVAILABLE));
             }
         });
     }
 }
+
+/// The return code of 3.1.1 that says least.
+const SERVER_UNAVAILABLE: u8 = 3;
 
 fn from_return_code(code: u8) -> Option<ReasonCode> {
     Some(match code {

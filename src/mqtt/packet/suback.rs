@@ -1,6 +1,8 @@
 //! SUBACK and UNSUBACK (3.9, 3.11).
 
-use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion, Reader, put_u16};
+use crate::mqtt::data_types::{
+    PacketIdentifier, ProtocolVersion, Reader, put_u16, variable_byte_integer_bytes,
+};
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::frame::Frame;
 use crate::mqtt::properties::{Carrier, Properties};
@@ -28,6 +30,12 @@ pub struct UnsubAck<'a> {
     pub reason_codes: Vec<ReasonCode>,
     /// Reason String and User Properties.
     pub properties: Properties<'a>,
+}
+
+/// The size of a 5.0 SUBACK or UNSUBACK for `filters` Topic Filters, bytes.
+pub fn answer_bytes(filters: usize) -> usize {
+    let remaining = 3 + filters;
+    1 + variable_byte_integer_bytes(remaining) + remaining
 }
 
 fn reason_codes(bytes: &[u8]) -> Result<Vec<ReasonCode>, DecodeError> {

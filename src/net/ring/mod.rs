@@ -27,6 +27,8 @@ use token::{GENERATION_MASK, Kind, pack, unpack};
 
 /// How much later than wanted a timeout may come: one that is armed serves all that want it about then.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(1);
+/// How often a full submission queue is offered to a kernel that is busy.
+const SUBMIT_TRIES_MAX: u32 = 10_000;
 
 /// The sizes of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +96,15 @@ pub enum Completion {
     Doorbell,
 }
 
+/// What a ring has asked of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of `io_uring_enter`.
+    pub enters: u64,
+    /// Batches that were sent.
+    pub sends: u64,
+}
+
 #[derive(Default)]
 struct Slot {
     send: Option<Box<InFlightSend>>,
@@ -124,6 +135,9 @@ pub struct Ring {
     timeout: Box<types::Timespec>,
     /// When the earliest timeout that is armed comes.
     wakes_at: Option<Instant>,
+    /// Why entries could not be submitted; the next turn says so.
+    failed: Option<io::Error>,
+    counts: Counts,
 }
 
 impl Ring {
@@ -167,6 +181,8 @@ impl Ring {
             doorbell: Box::new(0),
             timeout: Box::new(types::Timespec::new()),
             wakes_at: None,
+            failed: None,
+            counts: Counts::default(),
         })
     }
 
@@ -259,6 +275,7 @@ impl Ring {
         );
         slot.send = Some(in_flight);
         slot.send_cancelled = false;
+        self.counts.sends += 1;
         if !self.submit_send(token)
             && let Some(slot) = self.slot_mut(token)
         {
@@ -385,7 +402,7 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        loop {
+        for _ in 0..SUBMIT_TRIES_MAX {
             // SAFETY: everything the entry points to is owned by this ring until the completion: batches by
             // their slot, buffers by the pool, the doorbell's value by the ring; descriptors are kept open
             // by the callers until their slot is idle.
@@ -394,10 +411,17 @@ impl Ring {
             }
             // The queue is full: the kernel takes its entries without being waited for. It refuses only for
             // a moment, when completions pile up.
-            if self.ring.submit().is_err() {
+            self.counts.enters += 1;
+            if let Err(error) = self.ring.submit() {
+                if !is_passing(&error) {
+                    self.failed.get_or_insert(error);
+                    return;
+                }
                 self.reap();
             }
         }
+        self.failed
+            .get_or_insert_with(|| io::Error::other("the kernel takes no submissions"));
     }
 
     /// The one enter of a turn: submits everything and waits. Completions are read with
@@ -406,11 +430,15 @@ impl Ring {
     /// # Errors
     /// What the kernel said, if the ring cannot go on.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         self.buffers.publish();
         let idle = {
             let submission = self.ring.submission();
             submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
         };
+        self.counts.enters += u64::from(!(wait == Wait::Poll && idle));
         let entered = match wait {
             Wait::Poll if idle => Ok(0),
             Wait::Poll => self.ring.submit(),
@@ -550,6 +578,11 @@ impl Ring {
         })
     }
 
+    /// What was asked of the kernel so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// What was received.
     pub fn bytes(&self, buffer: &Buffer) -> &[u8] {
         self.buffers.bytes(buffer)
@@ -609,3 +642,6 @@ impl Drop for Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
