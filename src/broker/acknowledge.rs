@@ -210,10 +210,10 @@ impl Broker {
             .clients
             .session_mut(index)
             .and_then(|session| session.delivery.as_mut());
-        let completed = delivery
-            .and_then(|delivery| delivery.in_flight.complete(ack.packet_identifier))
-            .is_some();
-        if completed {
+        let completed =
+            delivery.and_then(|delivery| delivery.in_flight.complete(ack.packet_identifier));
+        if let Some(done) = completed {
+            self.record_acknowledged(index, &done.queued);
             self.after_acknowledgement(index, now);
         }
         Ok(())
