@@ -57,7 +57,6 @@ struct World {
     in_flight: Option<Group>,
     open: Open,
     next: u32,
-    identifier: u16,
     /// Numbers that were acknowledged, by QoS.
     acknowledged: [Vec<u32>; 2],
     random: Random,
@@ -101,7 +100,6 @@ impl World {
             in_flight: None,
             open: Open::new(),
             next: 0,
-            identifier: 0,
             acknowledged: [Vec::new(), Vec::new()],
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
         };
@@ -299,11 +297,10 @@ impl World {
             0..=2 => {
                 let qos = 1 + u8::try_from(self.random.below(2)).unwrap();
                 if self.open.len() < 16 {
-                    self.identifier = self.identifier % 100 + 1;
-                    if self.open.contains_key(&self.identifier) {
-                        return;
-                    }
-                    let (identifier, number) = (self.identifier, self.next);
+                    // As soon as an identifier is free it means another message.
+                    let mut identifiers = 1..=16;
+                    let free = identifiers.find(|identifier| !self.open.contains_key(identifier));
+                    let (identifier, number) = (free.unwrap(), self.next);
                     self.next += 1;
                     self.open.insert(identifier, (qos, number, false));
                     let bytes = publish(identifier, qos, number).bytes(Version::V5);
