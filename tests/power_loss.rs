@@ -134,7 +134,9 @@ impl World {
             WRITER,
             &Connect::new("writer").resume().expiry_s(600).bytes(),
         );
-        for (identifier, (qos, number, received)) in self.open.clone() {
+        let mut open: Vec<_> = self.open.clone().into_iter().collect();
+        open.sort_by_key(|(_, (_, number, _))| *number); // [MQTT-4.6.0-1]
+        for (identifier, (qos, number, received)) in open {
             let bytes = match received {
                 true => acknowledgement(Kind::PubRel, identifier),
                 false => publish(identifier, qos, number).dup().bytes(Version::V5),
