@@ -84,6 +84,19 @@ impl Directory {
         }
     }
 
+    /// Makes the directories of a new generation survive a loss of power.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn sync_generation(&self, generation: u64) -> Result<(), StoreError> {
+        let path = self.path.join(format!("generation-{generation}"));
+        let parent = self.path.canonicalize().ok();
+        let above = parent.as_deref().and_then(Path::parent);
+        sync_directory(&path)
+            .and_then(|()| above.map_or(Ok(()), sync_directory))
+            .map_err(StoreError::io(path, "sync"))
+    }
+
     /// Replaces the manifest, all of it or not at all.
     ///
     /// # Errors

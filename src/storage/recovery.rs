@@ -129,6 +129,7 @@ impl Store {
     /// What the operating system said.
     pub fn complete(&mut self) -> Result<(), StoreError> {
         if self.is_new {
+            self.directory.sync_generation(self.manifest.generation)?;
             self.directory.write_manifest(&self.manifest)?;
             self.directory.remove_others(self.manifest.generation);
             self.is_new = false;
