@@ -86,7 +86,7 @@ pub struct RunArguments {
     /// Starts the broker, and ends it: a known name or NAME=COMMAND, as `compare` takes them
     #[arg(long, value_name = "NAME[=COMMAND]", conflicts_with_all = ["address", "broker_pid"])]
     pub start: Option<String>,
-    /// The CPUs that a started broker runs on, like 0 or 0,2
+    /// The CPUs that a started broker runs on, like 0 or 0,2; all if not given
     #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "start")]
     pub broker_cpu: Vec<usize>,
     /// The broker's name in the report

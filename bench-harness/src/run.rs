@@ -11,7 +11,7 @@ use crate::live::Live;
 use crate::measure::machine::Machine;
 use crate::measure::placement;
 use crate::report::markdown::markdown;
-use crate::report::{Broker, Report, file, html, text};
+use crate::report::{Broker, Findings, Report, file, html, text};
 use crate::scenario::{self, Context, Prepared};
 use crate::settings::Options;
 
@@ -53,9 +53,6 @@ pub fn measure(
         configuration,
         ..
     } = scenario::prepare(scenario, options).map_err(io::Error::other)?;
-    if !target.cpus.is_empty() {
-        placement::pin(&target.cpus)?;
-    }
     let mut broker = Broker {
         name: target.name,
         ..Broker::default()
@@ -69,45 +66,41 @@ pub fn measure(
         clock: Clock::start(),
         live,
     };
-    let mut running = None;
-    match target.at {
-        At::Address(..) if course.starts_broker() => {
+    let running = match (target.at, course.starts_broker()) {
+        (At::Address(..), true) => {
             return Err(io::Error::other(format!(
                 "{scenario} starts the broker itself: tell it how with --start"
             )));
         }
-        At::Address(address, pid) => {
+        (At::Address(address, pid), false) => {
             TcpStream::connect_timeout(&address, CONNECT_MAX).map_err(|error| {
                 io::Error::other(format!("cannot connect to {address}: {error}"))
             })?;
             (context.address, context.broker_pid) = (address, pid);
             broker.command = pid.map(command_line).transpose()?;
+            None
         }
-        At::Launch(launch, cpus) => {
-            broker.cpus = cpus.clone();
-            if course.starts_broker() {
-                broker.command = Some(launch.command());
-                context.launch = Some((launch, cpus));
-            } else {
-                let started = Running::start(&launch, &cpus)?;
-                (context.address, context.broker_pid) = (started.address, Some(started.pid()));
-                broker.command = Some(started.command());
-                broker.version.clone_from(&started.version);
-                running = Some(started);
-            }
+        (At::Launch(launch, cpus), true) => {
+            broker.command = Some(launch.command());
+            broker.cpus.clone_from(&cpus);
+            context.launch = Some((launch, cpus));
+            None
         }
-    }
-    broker.address = context.address.to_string();
-    let findings = course.run(&context);
-    context.live.clear();
-    let findings = match running {
-        None => findings?,
-        Some(running) => {
-            let findings = findings.map_err(|error| running.explain(&error))?;
-            running.end()?;
-            findings
+        (At::Launch(launch, cpus), false) => {
+            let running = Running::start(&launch, &cpus)?;
+            (context.address, context.broker_pid) = (running.address, Some(running.pid()));
+            broker.command = Some(running.command());
+            broker.version.clone_from(&running.version);
+            broker.cpus = cpus;
+            Some(running)
         }
     };
+    broker.address = context.address.to_string();
+    if !context.cpus.is_empty() {
+        placement::pin(&context.cpus)?;
+    }
+    let findings = finish(course.run(&context), running);
+    context.live.clear();
     Ok(Report {
         scenario: scenario.into(),
         broker,
@@ -117,8 +110,18 @@ pub fn measure(
         at_unix_s: std::time::UNIX_EPOCH
             .elapsed()
             .map_or(0, |age| age.as_secs()),
-        findings,
+        findings: findings?,
     })
+}
+
+/// Ends the broker, and lets it explain what went wrong.
+fn finish(found: io::Result<Findings>, running: Option<Running>) -> io::Result<Findings> {
+    let Some(running) = running else {
+        return found;
+    };
+    let findings = found.map_err(|error| running.explain(&error))?;
+    running.end()?;
+    Ok(findings)
 }
 
 /// How a process was started.
@@ -143,7 +146,11 @@ pub fn run(arguments: &RunArguments) -> io::Result<bool> {
         Some(text) => {
             let launch = Launch::parse(text).map_err(io::Error::other)?;
             let name = launch.fit(&mut options);
-            (name, At::Launch(launch, arguments.broker_cpu.clone()))
+            let cpus = match arguments.broker_cpu.as_slice() {
+                [] => placement::allowed(),
+                given => given.to_vec(),
+            };
+            (name, At::Launch(launch, cpus))
         }
     };
     let target = Target {

@@ -78,7 +78,7 @@ impl Broker {
             return Ok(());
         };
         let (generation, epoch) = (session.generation, session.epoch);
-        let (number, durability) = (session.number, session.durability);
+        let (number, durability) = session.log_key();
         let in_flight = &mut session.delivery_mut().in_flight;
         let known = in_flight.release(identifier);
         if ack.reason_code.is_error() {
@@ -142,6 +142,9 @@ impl Broker {
             self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
             return Ok(());
         };
+        if let Some(connection) = self.clients.connection_mut(slot) {
+            connection.unreleased = connection.unreleased.saturating_sub(1);
+        }
         if !received.shards.is_empty() {
             let to = self.addressee(slot);
             let number = self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
@@ -187,14 +190,17 @@ impl Broker {
     /// A session's key in the origins of its messages.
     pub(super) fn session_key(&self, index: SessionIndex) -> Option<u64> {
         let session = self.clients.session(index)?;
-        session
-            .is_recorded()
-            .then(|| session_key(&self.hasher, &session.client_identifier, session.number))
+        let number = session.recorded.as_ref()?.number;
+        Some(session_key(
+            &self.hasher,
+            &session.client_identifier,
+            number,
+        ))
     }
 
     fn record_acknowledged(&mut self, index: SessionIndex, queued: &Queued) {
         if let Some(session) = self.clients.sessions.get(index as usize) {
-            let (number, durability) = (session.number, session.durability);
+            let (number, durability) = session.log_key();
             record_done(&mut self.clients.journal, number, durability, queued);
         }
     }

@@ -149,12 +149,11 @@ impl Broker {
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };
-        if session.is_recorded() {
-            session.durability = durability.max(Durability::Os);
+        if let Some(recorded) = &mut session.recorded {
+            recorded.durability = durability.max(Durability::Os);
             self.record_session(index, now.mono_ms);
         } else if durability > Durability::Memory && session.is_persistent() {
-            session.durability = durability;
-            self.begin_recording(index, now.mono_ms);
+            self.begin_recording(index, durability, now.mono_ms);
         }
     }
 
@@ -369,11 +368,14 @@ impl Broker {
             refusal(None, None),
         ];
         let limit = packet_bytes_max.unwrap_or(u32::MAX);
-        let found = candidates
-            .iter()
-            .find(|refusal| refusal.exists_in(version) && fits(refusal, version, limit));
-        if let Some(refusal) = found {
-            self.clients.send(slot, |out| refusal.encode(version, out));
+        for refusal in candidates {
+            if refusal.exists_in(version)
+                && self
+                    .clients
+                    .send_within(slot, limit, |out| refusal.encode(version, out))
+            {
+                return;
+            }
         }
     }
 

@@ -54,6 +54,9 @@ pub struct Connection {
     pub pending_subacks: u16,
     /// Acknowledgements that wait for the log of this shard or another.
     pub pending_acknowledgements: u32,
+    /// QoS 2 messages received on this connection and not released: what counts against the Receive Maximum,
+    /// which starts anew with every connection (4.9).
+    pub unreleased: u16,
     /// Topic Aliases in use.
     pub aliases: Option<Box<Aliases>>,
 }
@@ -71,6 +74,7 @@ impl Connection {
             last_packet_ms: now_ms,
             pending_subacks: 0,
             pending_acknowledgements: 0,
+            unreleased: 0,
             aliases: None,
         }
     }

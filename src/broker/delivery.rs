@@ -179,12 +179,12 @@ impl Clients {
         if publication.view.retain {
             self.note_live_retained(target.session, publication.view.topic_hash, now_ms);
         }
-        self.deliver_retained(target, publication, now_ms);
+        self.send_or_queue(target, publication, now_ms);
     }
 
-    /// The same for a retained message, which is no live one.
+    /// The same, also for a retained message, which is no live one.
     #[inline]
-    pub(super) fn deliver_retained(
+    pub(super) fn send_or_queue(
         &mut self,
         target: &Target<'_>,
         publication: &mut Publication<'_>,
@@ -225,6 +225,11 @@ impl Clients {
             }
             return;
         };
+        let delivery = session.delivery.as_ref();
+        if delivery.is_some_and(|delivery| delivery.outbox.holds_at_most_once()) {
+            self.queue(target, QoS::AtMostOnce, publication, now_ms);
+            return;
+        }
         let Some((_, _, connection)) = self.connected(target.session) else {
             return;
         };
@@ -298,10 +303,7 @@ impl Clients {
         };
         let open = connection.output.bytes() <= output_bytes_max
             && session.delivery.as_ref().is_none_or(|delivery| {
-                delivery.outbox.is_empty()
-                    && delivery
-                        .in_flight
-                        .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
+                delivery.takes_at_once(connection.terms.in_flight_max, in_flight_bytes_max)
             });
         if !open {
             self.queue(target, qos, publication, now_ms);
@@ -376,7 +378,7 @@ impl Clients {
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
-        let (number, durability) = (session.number, session.durability);
+        let (number, durability) = session.log_key();
         let journal = &mut self.journal;
         let outbox = &mut session.delivery_mut().outbox;
         let dropped = outbox.push(queued, limits, now_ms, |dropped| {
@@ -396,10 +398,7 @@ impl Clients {
             return false;
         };
         let open = session.delivery.as_ref().is_none_or(|delivery| {
-            delivery.outbox.is_empty()
-                && delivery
-                    .in_flight
-                    .is_open(connection.terms.in_flight_max, in_flight_bytes_max)
+            delivery.takes_at_once(connection.terms.in_flight_max, in_flight_bytes_max)
         });
         open && connection.output.bytes() <= output_bytes_max / 2
     }
@@ -460,7 +459,7 @@ impl Clients {
                 return;
             };
             if queued.message.is_expired(now_ms) {
-                let (number, durability) = (session.number, session.durability);
+                let (number, durability) = session.log_key();
                 record_done(&mut self.journal, number, durability, &queued);
                 self.counters.drop_messages(DropCause::Expired, 1);
                 continue;
@@ -504,7 +503,7 @@ impl Clients {
             if let Some(identifier) = identifier {
                 session.delivery_mut().in_flight.remove(identifier);
             }
-            let (number, durability) = (session.number, session.durability);
+            let (number, durability) = session.log_key();
             record_done(&mut self.journal, number, durability, queued);
             self.counters.drop_messages(DropCause::PacketTooLarge, 1);
             return;
@@ -512,10 +511,10 @@ impl Clients {
         if queued.qos != QoS::AtMostOnce && identifier.is_none() {
             let identifier = session.delivery_mut().in_flight.push(queued.clone());
             publish.packet_identifier = Some(identifier);
-            let (number, durability) = (session.number, session.durability);
+            let (number, durability) = session.log_key();
             record_sent(&mut self.journal, number, durability, queued, identifier);
         } else if queued.entry != 0 && queued.qos == QoS::AtMostOnce {
-            let (number, durability) = (session.number, session.durability);
+            let (number, durability) = session.log_key();
             record_done(&mut self.journal, number, durability, queued);
         }
         self.append(

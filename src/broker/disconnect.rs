@@ -181,7 +181,9 @@ impl Broker {
             delivery.in_flight.connection_lost();
         }
         session.shrink();
-        session.detached_at_ms = now.mono_ms;
+        if let Some(recorded) = &mut session.recorded {
+            recorded.detached_at_ms = now.mono_ms;
+        }
         self.record_detached(index);
         let Some(session) = self.clients.session(index) else {
             return;

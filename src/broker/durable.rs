@@ -373,10 +373,11 @@ impl Broker {
 
     fn acknowledge(&mut self, pending: Pending, now: Now) {
         let to = addressee_of(&pending.what);
-        let reached = to
-            .and_then(|to| self.addressed(to))
-            .map(|connection| connection.pending_acknowledgements -= 1)
-            .is_some();
+        let reached = to.and_then(|to| self.addressed(to)).map(|connection| {
+            connection.pending_acknowledgements -= 1;
+            connection.version().is_v5()
+        });
+        let (reached, to_v5) = (reached.is_some(), reached == Some(true));
         match pending.what {
             Acknowledge::PubAck {
                 to,
@@ -401,14 +402,20 @@ impl Broker {
                 identifier,
                 reason_code,
             } => {
-                self.settle_reception(
+                // An error that the client can be told ends the flow [MQTT-4.3.3-9].
+                let told = to_v5 && reason_code.is_error();
+                let ends = pending.refused || told;
+                let freed = self.settle_reception(
                     session,
                     generation,
                     identifier,
                     &pending.recorded_by,
-                    pending.refused || reason_code.is_error(),
+                    ends,
                     now,
                 );
+                if freed && let Some(connection) = self.addressed(to) {
+                    connection.unreleased = connection.unreleased.saturating_sub(1);
+                }
                 let kind = PacketType::PubRec;
                 self.acknowledge_publish(
                     to,
@@ -476,8 +483,8 @@ impl Broker {
         }
     }
 
-    /// PUBREC leaves: what comes again is not routed again. An error ends the flow, and the identifier is
-    /// free again [MQTT-4.3.3-9].
+    /// PUBREC leaves: what comes again is not routed again. If that `ends` the flow, the identifier is free
+    /// again; tells whether it was in use.
     fn settle_reception(
         &mut self,
         index: SessionIndex,
@@ -486,10 +493,10 @@ impl Broker {
         recorded_by: &ShardBits,
         ends: bool,
         now: Now,
-    ) {
+    ) -> bool {
         let session = self.clients.session_mut(index);
         let Some(session) = session.filter(|session| session.generation == generation) else {
-            return;
+            return false;
         };
         let inbound = &mut session.delivery_mut().inbound_qos2;
         if let Some(received) = inbound.find(identifier) {
@@ -498,9 +505,10 @@ impl Broker {
         }
         let ended = ends.then(|| inbound.remove(identifier)).flatten();
         session.shrink();
-        if let Some(received) = ended {
-            self.close_origins(index, &received, None, now);
+        if let Some(received) = &ended {
+            self.close_origins(index, received, None, now);
         }
+        ended.is_some()
     }
 
     /// A message whose PUBREC waits has come again on another connection, which gets it.

@@ -1,5 +1,7 @@
 //! What other shards say.
 
+use crate::observability::counters::DropCause;
+use crate::routing::application_message::MessageView;
 use crate::routing::ids::ShardId;
 
 use super::delivery::Publication;
@@ -20,11 +22,44 @@ impl Broker {
                 break;
             };
             content = rest;
-            self.route_asked(batch.from, Publication::new(view), asked, now);
+            self.deliver_from_mesh(batch.from, Publication::new(view), asked, now);
         }
         self.flush_answers();
         batch.content.clear();
         batch
+    }
+
+    /// Delivers a message of another shard, unless it has expired on its way [MQTT-3.3.2-5]: then it is
+    /// counted for each subscription that matches. Answers if the other shard asked.
+    #[inline]
+    fn deliver_from_mesh(
+        &mut self,
+        from: ShardId,
+        mut publication: Publication<'_>,
+        asked: Asked,
+        now: Now,
+    ) {
+        if publication.view.is_expired(now.mono_ms) {
+            self.count_expired(&publication.view);
+        } else {
+            publication.origin = asked.origin;
+            self.route_local(&mut publication, None, now);
+        }
+        if asked.number.is_some() {
+            self.answer_or_wait(from, asked.number, publication.outcome(), now);
+        }
+    }
+
+    fn count_expired(&mut self, view: &MessageView<'_>) {
+        self.found.clear();
+        self.local
+            .matching(view.topic, view.topic_hash, &mut self.found);
+        let found = self.found.iter();
+        let missed: usize = found
+            .map(|filter| self.local.subscribers(*filter).len())
+            .sum();
+        let counters = &mut self.clients.counters;
+        counters.drop_messages(DropCause::Expired, missed as u64);
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {
@@ -33,7 +68,11 @@ impl Broker {
             Envelope::Inline(_) => {}
             Envelope::Publish { message, asked } => {
                 let asked = asked.map_or_else(Asked::default, |asked| *asked);
-                self.route_asked(from, Publication::of(&message), asked, now);
+                self.deliver_from_mesh(from, Publication::of(&message), asked, now);
+            }
+            Envelope::Shared(shared) if shared.message.is_expired(now.mono_ms) => {
+                self.clients.counters.drop_messages(DropCause::Expired, 1);
+                self.answer_shared(shared.asked, Answer::NOTHING, now);
             }
             Envelope::Shared(shared) => self.deliver_shared(*shared, now),
             Envelope::Changes { sequence, changes } => self.apply_changes(from, sequence, &changes),
@@ -77,22 +116,6 @@ impl Broker {
                 self.mesh.stage(from, Envelope::Counters(counters));
             }
             Envelope::Counters(counters) => self.take_counters(&counters, now),
-        }
-    }
-
-    /// Routes a message of another shard, and answers if it asked.
-    #[inline]
-    fn route_asked(
-        &mut self,
-        from: ShardId,
-        mut publication: Publication<'_>,
-        asked: Asked,
-        now: Now,
-    ) {
-        publication.origin = asked.origin;
-        self.route_local(&mut publication, None, now);
-        if asked.number.is_some() {
-            self.answer_or_wait(from, asked.number, publication.outcome(), now);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::session::inbound_qos2::Reception;
 use crate::session::outbox::SubscriptionIdentifiers;
 
 use super::delivery::{Publication, Target};
-use super::durable::Acknowledge;
+use super::durable::{Acknowledge, Addressee};
 use super::envelope::{Answer, Asked, Envelope, SharedEnvelope};
 use super::receive::Violation;
 use super::record::content_of;
@@ -116,11 +116,15 @@ impl Broker {
         let Some(connection) = self.clients.connection(slot) else {
             return Ok(());
         };
-        let version = connection.version();
+        let (version, unreleased) = (connection.version(), connection.unreleased);
         let receive_maximum = self
             .listener(connection.listener)
             .capabilities
             .receive_maximum;
+        let to = Addressee {
+            slot,
+            serial: connection.serial,
+        };
         let waits = self.waits_for_log(slot);
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
@@ -132,14 +136,24 @@ impl Broker {
             self.readdress_pubrec(index, identifier, slot);
             return Ok(());
         }
+        let pubrec = Acknowledge::PubRec {
+            to,
+            session: index,
+            generation,
+            identifier,
+            reason_code: ReasonCode::Success,
+        };
         let reason_code = if known == Some(Reception::Done) {
             ReasonCode::Success
         } else if let Some(fault) = fault {
-            self.answer_error(slot, PacketType::PubRec, identifier, fault);
+            if waits && self.has_pending(slot) {
+                self.accept_and_wait(pubrec, index, publish, topic, Some(fault), now);
+            } else {
+                self.answer_error(slot, PacketType::PubRec, identifier, fault);
+            }
             return Ok(());
         } else {
-            let new = known.is_none();
-            if new && version.is_v5() && inbound.len() >= usize::from(receive_maximum) {
+            if version.is_v5() && unreleased >= receive_maximum {
                 // [MQTT-3.3.4-7]
                 return Err(Violation::new(
                     ReasonCode::ReceiveMaximumExceeded,
@@ -151,15 +165,11 @@ impl Broker {
                 false => Reception::Done,
             };
             inbound.insert(identifier, reception);
+            if let Some(connection) = self.clients.connection_mut(slot) {
+                connection.unreleased = unreleased.saturating_add(1);
+            }
             if waits {
-                let waiting = Acknowledge::PubRec {
-                    to: self.addressee(slot),
-                    session: index,
-                    generation,
-                    identifier,
-                    reason_code: ReasonCode::Success,
-                };
-                self.accept_and_wait(waiting, index, publish, topic, None, now);
+                self.accept_and_wait(pubrec, index, publish, topic, None, now);
                 return Ok(());
             }
             let routed = self.accept(index, publish, topic, Asked::default(), now);
@@ -168,6 +178,9 @@ impl Broker {
                 // PUBREC with an error ends the flow, and the identifier is free again [MQTT-4.3.3-9].
                 if let Some(session) = self.clients.session_mut(index) {
                     session.delivery_mut().inbound_qos2.remove(identifier);
+                }
+                if let Some(connection) = self.clients.connection_mut(slot) {
+                    connection.unreleased = unreleased;
                 }
             }
             reason_code

@@ -9,7 +9,7 @@ use crate::mqtt::packet::publish::Publish;
 use crate::mqtt::packet::{PINGRESP, Packet, PacketType};
 use crate::mqtt::reason_code::ReasonCode;
 
-use super::connection::Phase;
+use super::connection::{Connection, Phase};
 use super::{Broker, Now};
 
 /// What a connection may still do in this turn.
@@ -142,13 +142,15 @@ impl Broker {
         let Some(connection) = self.clients.connection(slot) else {
             return false;
         };
-        if connection.output.bytes() > self.config.network.output_bytes_max as usize {
+        if self.awaits_reading(connection) {
             return true;
         }
         match PacketType::from_bits(first_byte >> 4) {
             Some(PacketType::Publish) => self.mesh.is_congested() || self.log_is_behind(),
             Some(PacketType::Subscribe | PacketType::Unsubscribe) => {
-                self.mesh.is_congested() || self.visibility.pending() >= PENDING_SUBACKS_MAX
+                self.mesh.is_congested()
+                    || self.log_is_behind()
+                    || self.visibility.pending() >= PENDING_SUBACKS_MAX
             }
             Some(PacketType::Disconnect) => connection.pending_subacks > 0,
             _ => false,
@@ -157,9 +159,14 @@ impl Broker {
 
     /// Whether a connection waits for its client to read.
     pub fn is_output_full(&self, slot: u32) -> bool {
-        self.clients.connection(slot).is_some_and(|connection| {
-            connection.output.bytes() > self.config.network.output_bytes_max as usize
-        })
+        self.clients
+            .connection(slot)
+            .is_some_and(|connection| self.awaits_reading(connection))
+    }
+
+    #[inline]
+    fn awaits_reading(&self, connection: &Connection) -> bool {
+        connection.output.bytes() > self.config.network.output_bytes_max as usize
     }
 
     /// Whether a connection that was paused may go on.
@@ -167,7 +174,7 @@ impl Broker {
         let Some(connection) = self.clients.connection(slot) else {
             return true;
         };
-        connection.output.bytes() <= self.config.network.output_bytes_max as usize
+        !self.awaits_reading(connection)
             && connection.pending_subacks == 0
             && !self.mesh.is_congested()
             && !self.log_is_behind()

@@ -13,6 +13,7 @@ use crate::mqtt::packet::publish::PublishOut;
 use crate::routing::application_message::MessageView;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupName;
+use crate::session::Recorded;
 use crate::session::inflight::{InFlight, Stage};
 use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 use crate::session::will::Will;
@@ -139,7 +140,7 @@ impl Clients {
         let Some(session) = self.session(target.session) else {
             return;
         };
-        let (number, durability) = (session.number, session.durability);
+        let (number, durability) = session.log_key();
         queued.location = match publication.location {
             Some(location) => location,
             None => {
@@ -212,7 +213,7 @@ impl Clients {
             return;
         };
         let identifier = session.delivery_mut().in_flight.next_identifier();
-        let (number, durability) = (session.number, session.durability);
+        let (number, durability) = session.log_key();
         record_sent(&mut self.journal, number, durability, &queued, identifier);
         self.push_held(index, queued);
     }
@@ -243,11 +244,21 @@ impl Clients {
 
 impl Broker {
     /// Begins to record a session, with all that it has.
-    pub(super) fn begin_recording(&mut self, index: SessionIndex, now_ms: u64) {
+    pub(super) fn begin_recording(
+        &mut self,
+        index: SessionIndex,
+        durability: Durability,
+        now_ms: u64,
+    ) {
         self.session_count += 1;
         let number = self.session_count << 16 | u64::from(self.id.0);
         if let Some(session) = self.clients.session_mut(index) {
-            session.number = number;
+            session.recorded = Some(Box::new(Recorded {
+                number,
+                location: 0,
+                detached_at_ms: 0,
+                durability,
+            }));
         }
         self.record_whole(index, now_ms);
     }
@@ -263,8 +274,10 @@ impl Broker {
         let location = self.clients.journal.position();
         self.record_session(index, now_ms);
         self.record_subscriptions(index);
-        if let Some(session) = self.clients.session_mut(index) {
-            session.location = location;
+        if let Some(session) = self.clients.session_mut(index)
+            && let Some(recorded) = &mut session.recorded
+        {
+            recorded.location = location;
         }
     }
 
@@ -273,17 +286,20 @@ impl Broker {
         let Some(session) = self.clients.sessions.get_mut(index as usize) else {
             return;
         };
+        let Some(recorded) = &session.recorded else {
+            return;
+        };
         let record = Record::Session {
-            session: session.number,
+            session: recorded.number,
             client_identifier: &session.client_identifier,
             expiry_interval_s: session.expiry_interval_s,
             detached_s: session
                 .connection
                 .is_none()
-                .then(|| now_ms.saturating_sub(session.detached_at_ms) / 1000),
+                .then(|| now_ms.saturating_sub(recorded.detached_at_ms) / 1000),
             will: session.will.as_deref().map(|will| will_record(will)),
         };
-        self.clients.journal.append(&record, session.durability);
+        self.clients.journal.append(&record, recorded.durability);
     }
 
     /// Records all subscriptions of a session.
@@ -292,7 +308,7 @@ impl Broker {
             return;
         };
         let journal = &mut self.clients.journal;
-        let (number, durability) = (session.number, session.durability);
+        let (number, durability) = session.log_key();
         let mut record = |filter: &str, options: u8, identifier: u32| {
             let record = Record::Subscribed {
                 session: number,
@@ -332,7 +348,7 @@ impl Broker {
         let Some(session) = self.clients.sessions.get_mut(index as usize) else {
             return true;
         };
-        let of_session = (session.number, session.durability);
+        let of_session = session.log_key();
         let groups = session.shared.clone();
         let Some(delivery) = session.delivery.as_mut() else {
             return true;
@@ -345,6 +361,7 @@ impl Broker {
             .outbox
             .iter_mut()
             .map(|queued| (Progress::Waiting, queued));
+        let left = delivery.left_groups.as_deref();
         let mut bytes = 0;
         for (progress, queued) in in_flight.chain(waiting) {
             let recorded = queued.entry != 0 && queued.location >= before;
@@ -358,8 +375,11 @@ impl Broker {
             let members = &self.group_members;
             let group = queued.shared_group.and_then(|serial| {
                 let mut groups = groups.iter().flat_map(|groups| groups.iter());
-                let group = groups.find(|group| members.serial(**group) == Some(serial))?;
-                members.name(*group)
+                let group = groups.find(|group| members.serial(**group) == Some(serial));
+                let mut left = left.into_iter().flatten();
+                let left = left.find(|(other, _)| *other == serial);
+                let name = group.and_then(|group| members.name(*group));
+                name.or(left.map(|(_, name)| name))
             });
             let group = group.map(|name| &**name);
             record_entry(journal, of_session, queued, group, progress, now_ms);

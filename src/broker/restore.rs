@@ -1,5 +1,7 @@
 //! The start from what the log has: sessions, subscriptions, queues, retained messages, before anybody connects.
 
+use std::sync::Arc;
+
 use crate::config::limits::Durability;
 use crate::journal::record::Progress;
 use crate::journal::replay::{StoredEntry, StoredRetained, StoredSession};
@@ -10,13 +12,13 @@ use crate::mqtt::topic_filter::TopicFilter;
 use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
-use crate::routing::shared_subscription::GroupName;
-use crate::session::Session;
+use crate::routing::shared_subscription::{GroupName, GroupSerial};
 use crate::session::inbound_qos2::Reception;
 use crate::session::inflight::Stage;
 use crate::session::negotiation::SESSION_NEVER_EXPIRES;
 use crate::session::outbox::Queued;
 use crate::session::will::Will;
+use crate::session::{Recorded, Session};
 
 use super::envelope::Change;
 use super::subscribe::Changes;
@@ -78,11 +80,10 @@ impl Broker {
             if message.can_expire() {
                 self.arm_sweep(now);
             }
-            if self.retained.set(
-                std::sync::Arc::clone(&message),
-                &self.config.retained,
-                now.mono_ms,
-            ) {
+            if self
+                .retained
+                .set(Arc::clone(&message), &self.config.retained, now.mono_ms)
+            {
                 self.retained.set_location(message.topic(), location);
             }
         }
@@ -121,10 +122,7 @@ impl Broker {
         let generation = self.next_serial();
         let name = stored.client_identifier.as_deref().unwrap_or_default();
         let mut session = Session::new(name, generation);
-        session.number = number;
-        session.location = stored.location;
         session.expiry_interval_s = stored.expiry_interval_s;
-        session.durability = self.durability_max.max(Durability::Os);
         session.will = stored.will.map(|will| {
             Box::new(Will {
                 message: will.message,
@@ -133,7 +131,12 @@ impl Broker {
             })
         });
         let detached_s = stored.detached_s.unwrap_or(0);
-        session.detached_at_ms = now.mono_ms.saturating_sub(detached_s.saturating_mul(1000));
+        session.recorded = Some(Box::new(Recorded {
+            number,
+            location: stored.location,
+            detached_at_ms: now.mono_ms.saturating_sub(detached_s.saturating_mul(1000)),
+            durability: self.durability_max.max(Durability::Os),
+        }));
         let index = self.clients.add_session(session);
         if stored.detached_s.is_none() {
             self.record_detached(index);
@@ -169,8 +172,7 @@ impl Broker {
 
     fn restore_entry(&mut self, index: SessionIndex, entry: u64, stored: StoredEntry) {
         let shared_group = stored.group.and_then(|(share_name, filter)| {
-            let group = self.group_members.find(&GroupName { share_name, filter })?;
-            self.group_members.serial(group)
+            self.restore_group(index, GroupName { share_name, filter })
         });
         let queued = Queued {
             message: stored.message,
@@ -194,6 +196,22 @@ impl Broker {
             Some(identifier) => delivery.in_flight.restore(identifier, queued, stage),
             None => delivery.outbox.restore(queued),
         }
+    }
+
+    /// The serial of the group that a message came from, which its member may have left.
+    fn restore_group(&mut self, index: SessionIndex, name: GroupName) -> Option<GroupSerial> {
+        let group = self.group_members.find(&name);
+        if let Some(group) = group.filter(|group| self.group_members.has_member(*group, index)) {
+            return self.group_members.serial(group);
+        }
+        let delivery = self.clients.session_mut(index)?.delivery_mut();
+        let mut left = delivery.left_groups.iter().flat_map(|left| left.iter());
+        if let Some((serial, _)) = left.find(|(_, other)| **other == name) {
+            return Some(*serial);
+        }
+        let serial = self.group_members.next_serial();
+        delivery.remember_group(serial, Arc::new(name));
+        Some(serial)
     }
 
     /// The rest of Will Delay and Session Expiry: never more than the whole, whatever the wall clock did.
@@ -231,13 +249,13 @@ impl Broker {
         let Some(session) = self.clients.sessions.get(index as usize) else {
             return;
         };
-        if session.is_recorded() {
+        if let Some(recorded) = &session.recorded {
             let record = Record::Detached {
-                session: session.number,
+                session: recorded.number,
                 expiry_interval_s: session.expiry_interval_s,
                 will: session.will.is_some(),
             };
-            self.clients.journal.append(&record, session.durability);
+            self.clients.journal.append(&record, recorded.durability);
         }
     }
 }

@@ -336,7 +336,7 @@ impl Broker {
             group: None,
         };
         self.clients
-            .deliver_retained(&target, &mut Publication::of(message), now.mono_ms);
+            .send_or_queue(&target, &mut Publication::of(message), now.mono_ms);
     }
 
     fn take_slice(&mut self, number: u32, owner: ShardId, slice: Slice) {

@@ -86,10 +86,10 @@ impl Broker {
             let Some(session) = self.clients.session(index) else {
                 continue;
             };
-            if !session.is_recorded() {
+            let Some(recorded) = &session.recorded else {
                 continue;
-            }
-            if session.location < before {
+            };
+            if recorded.location < before {
                 self.record_with_subscriptions(index, now_ms);
             }
             if !self.record_queue(index, before, left, now_ms) {

@@ -34,7 +34,7 @@ impl Broker {
         let Some(will) = session.will.take() else {
             return;
         };
-        let number = session.number;
+        let (number, _) = session.log_key();
         let hash = self.hasher.hash(&session.client_identifier).0;
         let expires_at_ms = will
             .message_expiry_interval_s
@@ -57,7 +57,10 @@ impl Broker {
     /// Ends a session: its subscriptions, its queues, and its Will if that is still to come
     /// [MQTT-3.1.3-9]. It has no connection.
     pub(super) fn end_session(&mut self, index: SessionIndex, now: Now) {
-        let recorded = self.clients.session(index).map(|session| session.number);
+        let recorded = self
+            .clients
+            .session(index)
+            .map(|session| session.log_key().0);
         let ended = recorded
             .filter(|number| *number != 0)
             .map(|session| self.begin_acknowledgement(Acknowledge::SessionEnd { session }));

@@ -7,14 +7,17 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use crate::journal::Record;
 use crate::mqtt::data_types::QoS;
 use crate::observability::counters::DropCause;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
 use crate::routing::shared_subscription::{GroupChange, GroupName, GroupSerial, Readiness};
-use crate::session::Delivery;
 use crate::session::outbox::Queued;
+use crate::session::{Delivery, LeftGroup};
 
 use super::delivery::{Publication, Target};
 use super::durable::Acknowledge;
@@ -115,7 +118,7 @@ impl Broker {
         self.answer_shared(shared.asked, outcome, now);
     }
 
-    fn answer_shared(&mut self, asked: Option<(ShardId, u64)>, outcome: u8, now: Now) {
+    pub(super) fn answer_shared(&mut self, asked: Option<(ShardId, u64)>, outcome: u8, now: Now) {
         if let Some((shard, number)) = asked {
             self.answer_or_wait(shard, Some(number), outcome, now);
         }
@@ -164,17 +167,19 @@ impl Broker {
         let Some(session) = self.clients.session(index) else {
             return;
         };
-        let Some(groups) = session.shared.clone() else {
+        let Some(delivery) = &session.delivery else {
             return;
         };
-        let number = session.number;
-        for group in groups.iter() {
-            let members = &self.group_members;
-            let (Some(name), Some(serial)) =
-                (members.name(*group).cloned(), members.serial(*group))
-            else {
-                continue;
-            };
+        let (number, _) = session.log_key();
+        let members = &self.group_members;
+        let groups = session.shared.iter().flat_map(|groups| groups.iter());
+        let groups = groups.filter_map(|group| {
+            let name = members.name(*group).cloned()?;
+            Some((members.serial(*group)?, name))
+        });
+        let left = delivery.left_groups.iter().flat_map(|left| left.iter());
+        let groups: SmallVec<[LeftGroup; 2]> = groups.chain(left.cloned()).collect();
+        for (serial, name) in groups {
             if self
                 .group_replica
                 .pick_other(&name, &ShardBits::default(), false)
@@ -201,11 +206,15 @@ impl Broker {
     pub(super) fn hand_back_all(
         &mut self,
         delivery: &mut Delivery,
-        groups: &[(GroupSerial, Arc<GroupName>)],
+        groups: &[LeftGroup],
         ended: Option<u64>,
         now: Now,
     ) {
-        for (group, name) in groups {
+        let left = delivery.left_groups.take();
+        for (group, name) in groups
+            .iter()
+            .chain(left.iter().flat_map(|left| left.iter()))
+        {
             let returned = take_shared(delivery, *group);
             self.redistribute(name, returned, 0, ended, now);
         }
@@ -223,8 +232,17 @@ impl Broker {
     ) {
         for queued in messages {
             let entry = queued.entry;
-            let own = (session != 0 && entry != 0)
-                .then(|| self.begin_acknowledgement(Acknowledge::Done { session, entry }));
+            let recorded = session != 0 && entry != 0;
+            if queued.message.is_expired(now.mono_ms) {
+                let counters = &mut self.clients.counters;
+                counters.drop_messages(DropCause::Expired, 1);
+                if recorded {
+                    self.record(&Record::Done { session, entry });
+                }
+                continue;
+            }
+            let own =
+                recorded.then(|| self.begin_acknowledgement(Acknowledge::Done { session, entry }));
             let asked = own.or(ended);
             if let Some(number) = asked {
                 self.expect_answer(number);

@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE (3.8, 3.10), and telling the other shards.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::config::limits::Capabilities;
@@ -99,7 +101,13 @@ impl Broker {
                 QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
             });
         }
-        self.broadcast(all.changes);
+        if all.retained.is_empty() {
+            self.broadcast(all.changes);
+        } else {
+            // Also if nothing changes: when all have confirmed, what was published before, and may have come
+            // here already, is with the owners of its topics, who are asked then.
+            self.stage_changes(all.changes);
+        }
         if let Some(violation) = violation {
             for wanted in all.retained {
                 self.abandon_retained(wanted);
@@ -300,7 +308,7 @@ impl Broker {
 
     fn record_of<'a>(&mut self, session: SessionIndex, record: impl FnOnce(u64) -> Record<'a>) {
         if let Some(session) = self.clients.sessions.get(session as usize) {
-            let (number, durability) = (session.number, session.durability);
+            let (number, durability) = session.log_key();
             self.clients.journal.append(&record(number), durability);
         }
     }
@@ -314,13 +322,19 @@ impl Broker {
 
     /// Tells all the other shards of changes.
     pub(super) fn broadcast(&mut self, changes: Vec<Change>) {
-        if changes.is_empty() || self.shard_count == 1 {
+        if !changes.is_empty() {
+            self.stage_changes(changes);
+        }
+    }
+
+    fn stage_changes(&mut self, changes: Vec<Change>) {
+        if self.shard_count == 1 {
             return;
         }
-        let changes: std::sync::Arc<[Change]> = changes.into();
+        let changes: Arc<[Change]> = changes.into();
         let sequence = self.visibility.issue();
         for other in self.mesh.others() {
-            let changes = std::sync::Arc::clone(&changes);
+            let changes = Arc::clone(&changes);
             self.mesh
                 .stage(other, Envelope::Changes { sequence, changes });
         }
@@ -460,6 +474,7 @@ impl Broker {
             let Some(group) = self.group_members.find(&name) else {
                 return false;
             };
+            let serial = self.group_members.serial(group);
             let Some(name) = self.group_members.leave(group, session, true) else {
                 return false;
             };
@@ -471,6 +486,9 @@ impl Broker {
                 }
                 if groups.is_empty() {
                     session.shared = None;
+                }
+                if let (Some(delivery), Some(serial)) = (&mut session.delivery, serial) {
+                    delivery.leave_group(serial, Arc::clone(&name));
                 }
             }
             changes.push(Change::Group(self.group_change(&name)));

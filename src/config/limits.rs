@@ -21,6 +21,8 @@ pub const PENDING_SUBACKS_MAX: usize = 4096;
 pub const LARGE_PAYLOAD_BYTES: usize = 4096;
 /// A batch's buffer that is kept to be filled again, at most, bytes.
 pub const SPARE_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Shared groups that a session has left and that its unacknowledged messages can still go back to.
+pub const LEFT_GROUPS_MAX: usize = 64;
 /// How long a first `$SYS` publication waits, so that many new subscribers share it, milliseconds.
 pub const SYSTEM_TOPICS_AT_ONCE_MS: u64 = 100;
 /// Shards at most: what a compact shard set can name.

@@ -1,7 +1,8 @@
 //! The Packet Identifiers of QoS 2 messages that a client has sent and not yet released.
 //!
 //! Part of the session, so that a PUBLISH that is sent again after a reconnect is not routed twice
-//! [MQTT-4.3.3-10]. Bounded by the Receive Maximum that the broker gives, at most 65,535.
+//! [MQTT-4.3.3-10]. Bounded by the Packet Identifiers there are, 65,535; of one connection, by the Receive
+//! Maximum that the broker gives.
 
 use crate::mqtt::data_types::PacketIdentifier;
 use crate::routing::interest_index::ShardBits;

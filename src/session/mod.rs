@@ -16,7 +16,10 @@ pub mod subscriptions;
 pub mod topic_alias;
 pub mod will;
 
-use crate::config::limits::Durability;
+use std::sync::Arc;
+
+use crate::config::limits::{Durability, LEFT_GROUPS_MAX};
+use crate::routing::shared_subscription::{GroupName, GroupSerial};
 
 use inbound_qos2::InboundQos2;
 use inflight::InFlightWindow;
@@ -34,11 +37,42 @@ pub struct Delivery {
     pub outbox: Outbox,
     /// Received with QoS 2 and not released.
     pub inbound_qos2: InboundQos2,
+    /// Shared groups that the session has left while messages from them may still have been here; at most
+    /// `LEFT_GROUPS_MAX`.
+    #[allow(clippy::box_collection)] // keeps the many without small
+    pub left_groups: Option<Box<Vec<LeftGroup>>>,
     /// Deliveries of retained messages that are under way; none if that is empty.
     pub retained: Option<Box<RetainedBacklog>>,
 }
 
+/// A shared group that a session was a member of.
+pub type LeftGroup = (GroupSerial, Arc<GroupName>);
+
 impl Delivery {
+    /// Remembers a group that the session leaves, if a message from it may be here: it may still have to go
+    /// back.
+    pub fn leave_group(&mut self, group: GroupSerial, name: Arc<GroupName>) {
+        if !self.in_flight.is_empty() || !self.outbox.is_empty() {
+            self.remember_group(group, name);
+        }
+    }
+
+    /// Remembers a group that the session has left and that a message here is from.
+    pub fn remember_group(&mut self, group: GroupSerial, name: Arc<GroupName>) {
+        let left = self.left_groups.get_or_insert_default();
+        left.retain(|(other, _)| *other != group);
+        if left.len() >= LEFT_GROUPS_MAX {
+            left.remove(0);
+        }
+        left.push((group, name));
+    }
+
+    /// Whether a message can be sent at once: nothing waits before it, and the window is open.
+    #[inline]
+    pub fn takes_at_once(&self, receive_maximum: u16, in_flight_bytes_max: u32) -> bool {
+        self.outbox.is_empty() && self.in_flight.is_open(receive_maximum, in_flight_bytes_max)
+    }
+
     /// Whether nothing is kept, so that it can be freed.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
@@ -46,6 +80,19 @@ impl Delivery {
             && self.inbound_qos2.is_empty()
             && self.retained.is_none()
     }
+}
+
+/// A session's place in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded {
+    /// Its number, never 0.
+    pub number: u64,
+    /// The log has the session and its subscriptions behind this position, all of them.
+    pub location: u64,
+    /// When its last connection ended, monotonic milliseconds.
+    pub detached_at_ms: u64,
+    /// What acknowledgements that concern it promise.
+    pub durability: Durability,
 }
 
 /// A Session.
@@ -70,14 +117,8 @@ pub struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// The Will Message.
     pub will: Option<Box<Will>>,
-    /// Its number in the log; 0 if it is not recorded.
-    pub number: u64,
-    /// The log has the session and its subscriptions behind this position, all of them.
-    pub location: u64,
-    /// When its last connection ended, monotonic milliseconds.
-    pub detached_at_ms: u64,
-    /// What acknowledgements that concern it promise.
-    pub durability: Durability,
+    /// If the log has it.
+    pub recorded: Option<Box<Recorded>>,
 }
 
 impl Session {
@@ -93,10 +134,7 @@ impl Session {
             shared: None,
             delivery: None,
             will: None,
-            number: 0,
-            location: 0,
-            detached_at_ms: 0,
-            durability: Durability::Memory,
+            recorded: None,
         }
     }
 
@@ -119,7 +157,16 @@ impl Session {
     /// Whether the log has it.
     #[inline]
     pub fn is_recorded(&self) -> bool {
-        self.number != 0
+        self.recorded.is_some()
+    }
+
+    /// Its number in the log, and what is promised of its records; 0 if it is not recorded.
+    #[inline]
+    pub fn log_key(&self) -> (u64, Durability) {
+        let recorded = self.recorded.as_deref();
+        recorded.map_or((0, Durability::Memory), |recorded| {
+            (recorded.number, recorded.durability)
+        })
     }
 
     /// Frees what is empty.

@@ -53,6 +53,8 @@ pub struct Outbox {
     /// At most `SessionLimits::outbox_messages_max` entries and `outbox_bytes_max` bytes.
     queue: VecDeque<Queued>,
     bytes: usize,
+    /// How many have QoS 0.
+    at_most_once: usize,
     /// No message expires before this, monotonic milliseconds; none if no message expires at all.
     expires_from_ms: Option<u64>,
     /// Visits of the last search that are not paid for; the next one waits until they are.
@@ -70,6 +72,12 @@ impl Outbox {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether QoS 0 waits, which later QoS 0 must not overtake [MQTT-4.6.0-6].
+    #[inline]
+    pub fn holds_at_most_once(&self) -> bool {
+        self.at_most_once > 0
     }
 
     /// The bytes of all waiting messages.
@@ -111,9 +119,14 @@ impl Outbox {
         if let Some(at) = queued.message.view().expires_at_ms {
             self.expires_from_ms = Some(self.expires_from_ms.map_or(at, |from| from.min(at)));
         }
-        self.bytes += bytes;
-        self.queue.push_back(queued);
+        self.append(queued, bytes);
         dropped
+    }
+
+    fn append(&mut self, queued: Queued, bytes: usize) {
+        self.bytes += bytes;
+        self.at_most_once += usize::from(queued.qos == QoS::AtMostOnce);
+        self.queue.push_back(queued);
     }
 
     /// Drops what has expired. Most messages expire in the order in which they came, so the front is always
@@ -136,11 +149,12 @@ impl Outbox {
         if self.unpaid_visits == 0 {
             let visits = self.queue.len();
             let mut expires_from_ms: Option<u64> = None;
-            let bytes = &mut self.bytes;
+            let (bytes, at_most_once) = (&mut self.bytes, &mut self.at_most_once);
             self.queue.retain(|queued| {
                 if queued.message.is_expired(now_ms) {
                     on_drop(queued);
                     *bytes -= queued.message.bytes();
+                    *at_most_once -= usize::from(queued.qos == QoS::AtMostOnce);
                     return false;
                 }
                 let at = queued.message.view().expires_at_ms;
@@ -164,6 +178,7 @@ impl Outbox {
     pub fn pop(&mut self) -> Option<Queued> {
         let queued = self.queue.pop_front()?;
         self.bytes -= queued.message.bytes();
+        self.at_most_once -= usize::from(queued.qos == QoS::AtMostOnce);
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             // An empty outbox owns no large table.
             self.queue = VecDeque::new();
@@ -193,8 +208,8 @@ impl Outbox {
             if wanted(&queued) {
                 taken.push(queued);
             } else {
-                self.bytes += queued.message.bytes();
-                self.queue.push_back(queued);
+                let bytes = queued.message.bytes();
+                self.append(queued, bytes);
             }
         }
         taken

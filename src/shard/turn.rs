@@ -489,12 +489,10 @@ impl Shard {
         for timer in due.drain(..) {
             match timer {
                 Timer::Connect(token) => {
-                    let connecting = self
+                    let at_home = self.broker.awaits_connect(token.slot);
+                    let awaits = self
                         .connection(token)
-                        .map(|connection| connection.state == State::Connecting);
-                    let awaits = connecting.is_some_and(|connecting| {
-                        connecting || self.broker.awaits_connect(token.slot)
-                    });
+                        .is_some_and(|connection| at_home || connection.state == State::Connecting);
                     if awaits {
                         self.abandon(
                             token,

@@ -65,16 +65,22 @@ dynamic_filters = true
 const RMQTTD_TOML: &str = "\
 [node]
 id = 1
+[node.busy]
+check_enable = false
+[rpc]
+server_addr = \"127.0.0.1:0\"
 [log]
-to = \"off\"
+to = \"console\"
 level = \"error\"
-dir = \"{dir}\"
-file = \"rmqtt.log\"
+[plugins]
+dir = \"{dir}/\"
+default_startups = [\"rmqtt-retainer\", \"rmqtt-shared-subscription\"]
 [listener.tcp.external]
 addr = \"127.0.0.1:{port}\"
 allow_anonymous = true
 nodelay = true
 max_connections = 20000
+max_handshaking_limit = 20000
 max_mqueue_len = 100000
 ";
 
@@ -133,7 +139,7 @@ pub const ALL: &[Preset] = &[
         command: "rmqttd -f {dir}/rmqtt.toml",
         files: &[("rmqtt.toml", RMQTTD_TOML)],
         version: &["--version"],
-        install: "cargo install rmqttd",
+        install: "cargo install rmqttd (it needs protoc: apt-get install protobuf-compiler)",
         qos_max: 2,
     },
 ];

@@ -30,10 +30,12 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether it is open, or about to be.
     pub fn is_open(&self) -> bool {
         self.socket.is_some()
     }
 
+    /// Bytes that the socket has not taken.
     pub fn unsent(&self) -> usize {
         self.out.len() - self.written
     }
@@ -92,6 +94,7 @@ impl Connection {
         Ok(())
     }
 
+    /// Reads no more.
     pub fn mute(&mut self, epoll: impl AsFd, number: usize) -> io::Result<()> {
         self.muted = true;
         self.listen(epoll, number)

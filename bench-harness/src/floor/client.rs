@@ -27,6 +27,7 @@ pub struct Client {
 const OUT_BYTES_MAX: usize = 64 << 20;
 
 impl Client {
+    /// Without output.
     pub fn new(socket: OwnedFd, token: Token) -> Self {
         Self {
             socket,

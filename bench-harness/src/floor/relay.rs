@@ -44,6 +44,10 @@ enum Next {
 }
 
 impl Relay {
+    /// Accepts from `listening`.
+    ///
+    /// # Errors
+    /// If the kernel refuses the ring.
     pub fn new(listening: OwnedFd) -> Result<Self, RingError> {
         let mut ring = Ring::new(&RING)?;
         let listener = ring.open();
@@ -59,6 +63,10 @@ impl Relay {
         })
     }
 
+    /// Serves until the process is ended.
+    ///
+    /// # Errors
+    /// If the ring fails.
     pub fn run(mut self) -> io::Result<()> {
         loop {
             self.ring.turn(Wait::Forever)?;

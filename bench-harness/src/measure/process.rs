@@ -1,5 +1,7 @@
 //! What the broker's process costs, from `/proc`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Process {
     /// CPU time of its threads, nanoseconds.
     pub cpu_ns: u64,
+    /// The same by thread.
+    threads: BTreeMap<OsString, u64>,
     /// Times that they slept.
     pub voluntary_switches: u64,
     /// Times that they were displaced.
@@ -33,6 +37,8 @@ impl Process {
                 .next()
                 .and_then(|text| text.parse().ok());
             process.cpu_ns += cpu_ns.unwrap_or(0);
+            let thread = process.threads.entry(task.file_name()).or_default();
+            *thread = cpu_ns.unwrap_or(0);
             let status = read("status");
             process.voluntary_switches += field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
             process.involuntary_switches +=
@@ -65,6 +71,8 @@ pub struct Used {
     pub cpu_s: f64,
     /// CPUs in use on average.
     pub cpus: f64,
+    /// Share of a CPU that its busiest thread used.
+    pub busiest_thread: f64,
     /// Times that its threads slept.
     pub voluntary_switches: u64,
     /// Times that its threads were displaced.
@@ -79,10 +87,15 @@ pub struct Used {
 pub fn used(before: Option<&Process>, after: Option<&Process>, seconds: f64) -> Option<Used> {
     let (before, after) = (before?, after?);
     let cpu_s = after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e9;
+    let threads = after.threads.iter().map(|(thread, cpu_ns)| {
+        let before_ns = before.threads.get(thread).copied().unwrap_or(0);
+        cpu_ns.saturating_sub(before_ns) as f64 / 1e9 / seconds
+    });
     let switches = |of: fn(&Process) -> u64| of(after).saturating_sub(of(before));
     Some(Used {
         cpu_s,
         cpus: cpu_s / seconds,
+        busiest_thread: threads.fold(0.0, f64::max),
         voluntary_switches: switches(|process| process.voluntary_switches),
         involuntary_switches: switches(|process| process.involuntary_switches),
         rss_before_bytes: before.resident_bytes,
@@ -108,12 +121,9 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(before.resident_bytes > 100_000);
-        assert!(
-            used(Some(&before), Process::read(pid).as_ref(), 1.0)
-                .unwrap()
-                .cpu_s
-                >= 0.005
-        );
+        let used = used(Some(&before), Process::read(pid).as_ref(), 1.0).unwrap();
+        assert!(used.cpu_s >= 0.005 && used.busiest_thread > 0.0);
+        assert!(used.busiest_thread <= used.cpus);
     }
 
     #[test]

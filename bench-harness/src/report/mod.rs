@@ -17,7 +17,7 @@ use crate::traffic::ledger::Faults;
 
 /// A generator thread that works for more than this share of the time may have been the limit.
 const BUSY_MAX: f64 = 0.95;
-/// A broker that uses more than this share of its CPU is the limit.
+/// A broker that uses more than this share of its CPUs, or of a CPU in one thread, is the limit.
 const BROKER_BUSY: f64 = 0.95;
 /// An open loop of which one message in a hundred is sent later than this was not evenly spaced, nanoseconds.
 const LAG_MAX_NS: u64 = 1_000_000;
@@ -148,8 +148,10 @@ pub struct Sample {
 pub enum Limit {
     /// The broker used all of its CPUs.
     Broker,
-    /// The generator had no time left, or sent late.
+    /// The generator had no time left.
     Generator,
+    /// The generator did not send when it was meant to.
+    Late,
     /// Neither: the rate, the window or the network.
     Neither,
 }
@@ -160,6 +162,7 @@ impl Limit {
         match self {
             Self::Broker => "the broker was the limit",
             Self::Generator => "THE GENERATOR WAS THE LIMIT",
+            Self::Late => "THE GENERATOR SENT LATE, which is in the latencies",
             Self::Neither => "neither broker nor generator was the limit",
         }
     }
@@ -169,6 +172,7 @@ impl Limit {
         match self {
             Self::Broker => "broker",
             Self::Generator => "GENERATOR",
+            Self::Late => "GENERATOR LATE",
             Self::Neither => "neither",
         }
     }
@@ -197,14 +201,16 @@ impl PhaseReport {
         Some((used.voluntary_switches + used.involuntary_switches) as f64 / self.seconds)
     }
 
-    /// Who could not go faster, if the broker has `broker_cpus` CPUs.
+    /// Who could not go faster, if the broker has `broker_cpus` CPUs; 0 if that is not known.
     pub fn limit(&self, broker_cpus: usize) -> Limit {
-        let broker_busy = self
-            .broker
-            .as_ref()
-            .is_some_and(|used| used.cpus >= BROKER_BUSY * broker_cpus.max(1) as f64);
+        let broker_busy = self.broker.as_ref().is_some_and(|used| {
+            let all = broker_cpus > 0 && used.cpus >= BROKER_BUSY * broker_cpus as f64;
+            all || used.busiest_thread >= BROKER_BUSY
+        });
         let late = self.lag.as_ref().is_some_and(|lag| lag.p99 > LAG_MAX_NS);
-        if late || self.generator.busy > BUSY_MAX {
+        if late {
+            Limit::Late
+        } else if self.generator.busy > BUSY_MAX {
             Limit::Generator
         } else if broker_busy {
             Limit::Broker
@@ -288,6 +294,9 @@ mod tests {
         phase.broker.as_mut().unwrap().cpus = 0.99;
         assert_eq!(phase.limit(1), Limit::Broker);
         assert_eq!(phase.limit(2), Limit::Neither);
+        assert_eq!(phase.limit(0), Limit::Neither);
+        phase.broker.as_mut().unwrap().busiest_thread = 0.99;
+        assert_eq!(phase.limit(2), Limit::Broker);
         phase.generator.busy = 0.99;
         assert_eq!(phase.limit(1), Limit::Generator);
         phase.generator.busy = 0.5;
@@ -295,7 +304,7 @@ mod tests {
             p99: 5_000_000,
             ..Latency::default()
         });
-        assert_eq!(phase.limit(1), Limit::Generator);
+        assert_eq!(phase.limit(1), Limit::Late);
     }
 
     #[test]

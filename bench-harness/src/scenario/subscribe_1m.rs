@@ -1,14 +1,15 @@
 //! `subscribe-1M`: very many subscriptions: what each costs in memory and CPU, and what they cost a message.
 //!
-//! Pairs with a few topics each measure before; then every subscriber gets its share of the million, and pairs
-//! publish to all of the topics in turn, each of which matches one subscription.
+//! Pairs with a topic each measure before and while others hold the subscriptions. Then the pairs hold them, and
+//! publish to all of their topics in turn, each of which matches one subscription: nothing of the index stays in
+//! a cache.
 
 use std::io;
 
 use crate::engine::Engine;
 use crate::measure::process;
 use crate::mqtt::encode::{self, Connect};
-use crate::report::{Figure, Findings};
+use crate::report::{Figure, Findings, PhaseReport};
 use crate::traffic::plan::{Plan, Topics};
 use crate::traffic::{self, Phase};
 
@@ -49,51 +50,55 @@ struct Subscribe {
 impl Course for Subscribe {
     fn run(&self, context: &Context) -> io::Result<Findings> {
         let mut findings = Findings::default();
-        self.traffic(
+        let few = self.traffic(
             context,
             "few subscriptions",
             self.plan.topics,
             &mut findings,
         )?;
         let wildcard = |number: usize| format!("bench/+/w{number:08}/#");
-        let mut holders =
+        let mut wildcards =
             self.hold(context, "wildcard", self.wildcards, wildcard, &mut findings)?;
         let exact = |number: usize| format!("fleet/vehicle/{number:08}/state");
-        // They make room for those of the pairs, which are as many.
-        drop(self.hold(context, "exact", self.exact, exact, &mut findings)?);
-        let each = (self.exact / self.plan.publishers).max(1);
-        self.traffic(
+        let mut others = self.hold(context, "exact", self.exact, exact, &mut findings)?;
+        let many = self.traffic(
             context,
             "many subscriptions",
-            Topics::Many(each),
+            self.plan.topics,
             &mut findings,
         )?;
-        findings.faults.closed += holders.closed_by_now()?;
-        let costs: Vec<_> = findings
-            .phases
-            .iter()
-            .filter(|phase| phase.unit == "message")
-            .filter_map(|phase| phase.cpu_us())
-            .collect();
-        if let [few, many] = costs.as_slice() {
-            findings.figures.push(Figure::new(
-                "CPU of a message with many subscriptions / with few",
-                many / few,
-                "times",
-            ));
+        findings.faults.closed += others.closed_by_now()?;
+        // They make room for those of the pairs, which are as many.
+        drop(others);
+        let each = Topics::Many((self.exact / self.plan.publishers).max(1));
+        let spread = self.traffic(context, "all topics in turn", each, &mut findings)?;
+        findings.faults.closed += wildcards.closed_by_now()?;
+        for (name, cost) in [
+            ("CPU of a message, many subscriptions / few", many),
+            (
+                "CPU of a message, all topics in turn / few subscriptions",
+                spread,
+            ),
+        ] {
+            if let (Some(few), Some(cost)) = (few, cost) {
+                findings
+                    .figures
+                    .push(Figure::new(name, cost / few, "times"));
+            }
         }
         Ok(findings)
     }
 }
 
 impl Subscribe {
+    /// Pairs that publish; gives what a message costs.
     fn traffic(
         &self,
         context: &Context,
         name: &str,
         topics: Topics,
         findings: &mut Findings,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<f64>> {
         let plan = Plan {
             topics,
             ..self.plan.clone()
@@ -101,11 +106,12 @@ impl Subscribe {
         let result = traffic::run(context, &plan, &self.phases, &mut |_| Ok(()))?;
         findings.faults.add(&result.faults);
         findings.samples.extend(result.samples);
+        let cost = result.phases.last().and_then(PhaseReport::cpu_us);
         for mut phase in result.phases {
             phase.name = name.into();
             findings.phases.push(phase);
         }
-        Ok(())
+        Ok(cost)
     }
 
     /// Clients that hold `count` subscriptions, and what these cost.

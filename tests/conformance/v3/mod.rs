@@ -26,6 +26,9 @@ use crate::support::packet::packet;
 use crate::support::property::write_binary;
 use crate::support::{Client, Connect, Next, PATIENCE, Scene, Version};
 
+/// Topic Filters that are not strings (1.5.3).
+const BAD_FILTERS: [&[u8]; 5] = [b"\xff", b"a/\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"a\0b"];
+
 /// CONNECT of 3.1.1 with Clean Session and a Client Identifier of this test.
 fn connect(scene: &Scene, name: &str) -> Connect {
     scene.connect(name).v311()

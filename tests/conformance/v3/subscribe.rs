@@ -2,7 +2,7 @@
 
 use crate::support::{Kind, Publish, Scene, Subscribe, Version};
 
-use super::{bytes, client, expect_cut_off, raw_subscribe, reader};
+use super::{BAD_FILTERS, bytes, client, expect_cut_off, raw_subscribe, reader};
 
 #[test]
 fn mqtt3_3_8_1_1_wrong_flags_end_the_connection() {
@@ -20,13 +20,7 @@ fn mqtt3_3_8_1_1_wrong_flags_end_the_connection() {
 #[test]
 fn mqtt3_3_8_3_1_a_filter_that_is_not_utf8_ends_the_connection() {
     let scene = Scene::new();
-    for filter in [
-        &b"\xff"[..],
-        b"a/\xc3",
-        b"\xed\xa0\x80",
-        b"\xc0\x80",
-        b"a\0b",
-    ] {
+    for filter in BAD_FILTERS {
         for filters in [vec![(filter, 0)], vec![(&b"good"[..], 0), (filter, 1)]] {
             let bytes = raw_subscribe(0x82, 1, &filters);
             expect_cut_off(&scene, "a bad filter", &bytes);

@@ -2,7 +2,7 @@
 
 use crate::support::{Kind, Publish, Scene, Subscribe, Version};
 
-use super::{bytes, client, expect_cut_off, lasting, raw_unsubscribe, reader};
+use super::{BAD_FILTERS, bytes, client, expect_cut_off, lasting, raw_unsubscribe, reader};
 
 #[test]
 fn mqtt3_3_10_1_1_wrong_flags_end_the_connection() {
@@ -17,13 +17,7 @@ fn mqtt3_3_10_1_1_wrong_flags_end_the_connection() {
 #[test]
 fn mqtt3_3_10_3_1_a_filter_that_is_not_utf8_ends_the_connection() {
     let scene = Scene::new();
-    for filter in [
-        &b"\xff"[..],
-        b"a/\xc3",
-        b"\xed\xa0\x80",
-        b"\xc0\x80",
-        b"a\0b",
-    ] {
+    for filter in BAD_FILTERS {
         for filters in [vec![filter], vec![&b"good"[..], filter]] {
             let bytes = raw_unsubscribe(0xa2, 1, &filters);
             expect_cut_off(&scene, "a bad filter", &bytes);

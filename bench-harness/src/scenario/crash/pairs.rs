@@ -1,5 +1,4 @@
-//! `crash`: kills the broker with SIGKILL while pairs publish with QoS 1 to persistent sessions, starts it again,
-//! and so on. Whatever the broker has acknowledged must come, in order; more than once is allowed.
+//! The pairs of `crash`: what they have sent, what was acknowledged, and what has come.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,74 +6,15 @@ use std::time::{Duration, Instant};
 use crate::broker::Running;
 use crate::engine::{Engine, Sink};
 use crate::mqtt::decode::{self, Frame};
-use crate::mqtt::encode::{Connect, acknowledgement};
+use crate::mqtt::encode::{self, Connect, acknowledgement};
 use crate::mqtt::template::{Shape, Stamp, Template};
 use crate::mqtt::{Version, packet_type};
 use crate::report::{Figure, Findings};
-use crate::settings::Settings;
 
-use super::{Context, Course, Scenario};
-
-pub const SCENARIO: Scenario = Scenario {
-    name: "crash",
-    about: "20 pairs with persistent sessions, QoS 1, while the broker is killed 3 times; needs --start",
-    prepare: |settings: &mut Settings| {
-        Box::new(Crash {
-            pairs: settings.scaled("publishers", 20),
-            window: settings.count("window", 16).clamp(1, 30_000),
-            payload_bytes: settings.payload_bytes(64),
-            seconds: settings.seconds("seconds", 2.0),
-            rounds: settings.count("rounds", 3),
-        })
-    },
-};
+use super::Crash;
 
 /// How long the broker may be silent after a start.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-
-struct Crash {
-    pairs: usize,
-    window: usize,
-    payload_bytes: usize,
-    seconds: f64,
-    rounds: usize,
-}
-
-impl Course for Crash {
-    fn starts_broker(&self) -> bool {
-        true
-    }
-
-    fn run(&self, context: &Context) -> io::Result<Findings> {
-        let Some((launch, cpus)) = &context.launch else {
-            return Err(io::Error::other("crash starts the broker itself"));
-        };
-        let mut broker = Running::start(launch, cpus)?;
-        let mut pairs = Pairs::new(self, context.tag());
-        let mut down = Vec::new();
-        for round in 0..=self.rounds {
-            let mut engine = Engine::new(context.clock)?;
-            pairs.connect(&mut engine, &broker, round > 0)?;
-            if round < self.rounds {
-                context
-                    .live
-                    .say(&format!("load before crash {}", round + 1));
-                pairs.load(&mut engine, self.seconds)?;
-                broker.kill()?;
-                // What was on its way to clients still comes, and is acknowledged to nobody.
-                pairs.take_rest(&mut engine)?;
-                let begun = Instant::now();
-                broker.start_again()?;
-                down.push(begun.elapsed().as_secs_f64());
-            } else {
-                context.live.say("last messages");
-                pairs.drain(&mut engine)?;
-            }
-        }
-        broker.end()?;
-        Ok(pairs.findings(&down))
-    }
-}
 
 /// What is known of a message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,14 +32,19 @@ struct Pair {
     first_open: usize,
     /// The highest that has come.
     highest: Option<usize>,
+    /// Whether its subscriber is away until the end.
+    is_away: bool,
 }
 
-struct Pairs {
+/// All pairs. Publishers have the first connections, subscribers those that follow.
+pub struct Pairs {
     tag: String,
     window: usize,
+    away_messages: usize,
     pairs: Vec<Pair>,
-    /// Whether sessions must be there.
-    again: bool,
+    /// By connection of a subscriber: its pair.
+    heard_by: Vec<usize>,
+    stage: Stage,
     absent: u64,
     refused: u64,
     connected: usize,
@@ -110,26 +55,41 @@ struct Pairs {
     progress: u64,
 }
 
+/// Where the run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Sessions are made.
+    First,
+    /// After a crash: sessions must be there.
+    Again,
+    /// After the last crash: those who were away come back, too.
+    Last,
+}
+
 impl Pairs {
-    fn new(crash: &Crash, tag: String) -> Self {
+    /// Before anybody is connected.
+    pub fn new(crash: &Crash, tag: String) -> Self {
         let shape = Shape {
             qos: 1,
             retain: false,
             version: Version::V3,
             payload_bytes: crash.payload_bytes,
         };
-        let pair = |number| Pair {
+        let pair = |number: usize| Pair {
             template: Template::new(&format!("bench/{tag}/{number}"), shape),
             messages: Vec::new(),
             next: 0,
             first_open: 0,
             highest: None,
+            is_away: number % 2 == 1,
         };
         Self {
             window: crash.window,
+            away_messages: crash.away_messages,
             pairs: (0..crash.pairs).map(pair).collect(),
+            heard_by: Vec::new(),
             tag,
-            again: false,
+            stage: Stage::First,
             absent: 0,
             refused: 0,
             connected: 0,
@@ -141,36 +101,67 @@ impl Pairs {
         }
     }
 
-    /// Publishers have the first connections, subscribers those that follow.
-    fn connect(&mut self, engine: &mut Engine, broker: &Running, again: bool) -> io::Result<()> {
+    /// Connects all that belong to a stage.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub fn connect(
+        &mut self,
+        engine: &mut Engine,
+        broker: &Running,
+        stage: Stage,
+    ) -> io::Result<()> {
         let connect = Connect {
             persistent: true,
             ..Connect::clean(Version::V3)
         };
-        (self.again, self.connected, self.subscribed) = (again, 0, 0);
-        for kind in ["p", "s"] {
-            for number in 0..self.pairs.len() {
-                let connection = engine.connect(broker.address)?;
-                let packet = connect.packet(&format!("bench-{}-{kind}{number}", self.tag));
-                engine.out(connection).extend_from_slice(&packet);
-            }
+        let all = 0..self.pairs.len();
+        let is_there = |number: &usize| stage != Stage::Again || !self.pairs[*number].is_away;
+        let subscribers: Vec<_> = all.clone().filter(is_there).collect();
+        let publishers = all.map(|number| format!("bench-{}-p{number}", self.tag));
+        let names = subscribers.iter();
+        let names = names.map(|number| format!("bench-{}-s{number}", self.tag));
+        for name in publishers.chain(names) {
+            let connection = engine.connect(broker.address)?;
+            engine
+                .out(connection)
+                .extend_from_slice(&connect.packet(&name));
         }
-        let all = self.pairs.len() * 2;
+        self.heard_by = subscribers;
+        (self.stage, self.connected, self.subscribed) = (stage, 0, 0);
+        let all = self.pairs.len() + self.heard_by.len();
         self.until(engine, |pairs| pairs.connected >= all)?;
-        if !again {
-            for number in 0..self.pairs.len() {
-                let filter = format!("bench/{}/{number}", self.tag);
-                let packet = crate::mqtt::encode::subscribe(&[filter], 1, Version::V3);
-                engine
-                    .out(self.pairs.len() + number)
-                    .extend_from_slice(&packet);
-            }
-            let all = self.pairs.len();
-            self.until(engine, |pairs| pairs.subscribed >= all)?;
+        if stage == Stage::First {
+            self.subscribe(engine)?;
         }
         // What was not acknowledged is sent again.
         for pair in &mut self.pairs {
             pair.next = pair.first_open;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, engine: &mut Engine) -> io::Result<()> {
+        let first = self.pairs.len();
+        for number in 0..self.pairs.len() {
+            let filter = format!("bench/{}/{number}", self.tag);
+            let packet = encode::subscribe(&[filter], 1, Version::V3);
+            engine.out(first + number).extend_from_slice(&packet);
+        }
+        let all = self.pairs.len();
+        self.until(engine, |pairs| pairs.subscribed >= all)?;
+        for number in 0..self.pairs.len() {
+            if self.pairs[number].is_away {
+                engine
+                    .out(first + number)
+                    .extend_from_slice(&encode::DISCONNECT);
+            }
+        }
+        engine.flush()?;
+        for number in 0..self.pairs.len() {
+            if self.pairs[number].is_away {
+                engine.close(first + number);
+            }
         }
         Ok(())
     }
@@ -189,10 +180,14 @@ impl Pairs {
         Ok(())
     }
 
-    fn load(&mut self, engine: &mut Engine, seconds: f64) -> io::Result<()> {
+    /// Publishes as the windows allow.
+    ///
+    /// # Errors
+    /// If a client is cut off.
+    pub fn load(&mut self, engine: &mut Engine, seconds: f64) -> io::Result<()> {
         let begun = Instant::now();
         while begun.elapsed().as_secs_f64() < seconds {
-            self.publish(engine, usize::MAX);
+            self.publish(engine, true);
             engine.poll(Duration::from_millis(10), self)?;
         }
         match self.closed {
@@ -201,9 +196,15 @@ impl Pairs {
         }
     }
 
-    /// Sends what the window has room for, up to message `end` of each publisher.
-    fn publish(&mut self, engine: &mut Engine, end: usize) {
+    /// Sends what the window has room for; messages that were not sent before only if `new`.
+    fn publish(&mut self, engine: &mut Engine, new: bool) {
         for (number, pair) in self.pairs.iter_mut().enumerate() {
+            let known = pair.messages.len();
+            let end = match (new, pair.is_away) {
+                (true, false) => usize::MAX,
+                (true, true) => known.max(self.away_messages),
+                (false, _) => known,
+            };
             let end = end.min(pair.first_open + self.window);
             while pair.next < end {
                 let sequence = pair.next;
@@ -228,7 +229,10 @@ impl Pairs {
     }
 
     /// Reads what the sockets still hold until all are closed.
-    fn take_rest(&mut self, engine: &mut Engine) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn take_rest(&mut self, engine: &mut Engine) -> io::Result<()> {
         let all = engine.len();
         let begun = Instant::now();
         while (0..all).any(|number| engine.is_open(number)) && begun.elapsed() < SILENCE_MAX {
@@ -239,15 +243,13 @@ impl Pairs {
     }
 
     /// Sends again what is not acknowledged, and waits for all that has not come.
-    fn drain(&mut self, engine: &mut Engine) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn drain(&mut self, engine: &mut Engine) -> io::Result<()> {
         let mut last = (Instant::now(), self.progress);
         loop {
-            for number in 0..self.pairs.len() {
-                let end = self.pairs[number].messages.len();
-                self.pairs[number].next = self.pairs[number].next.min(end);
-            }
-            let ends: Vec<_> = self.pairs.iter().map(|pair| pair.messages.len()).collect();
-            self.publish(engine, ends.iter().copied().max().unwrap_or(0));
+            self.publish(engine, false);
             engine.poll(Duration::from_millis(10), self)?;
             let open = self.pairs.iter().flat_map(|pair| &pair.messages);
             if last.1 != self.progress {
@@ -262,7 +264,8 @@ impl Pairs {
         }
     }
 
-    fn findings(&self, down: &[f64]) -> Findings {
+    /// What has come of it, and how long starts took, seconds.
+    pub fn findings(&self, down: &[f64]) -> Findings {
         let all = self.pairs.iter().flat_map(|pair| &pair.messages);
         let acknowledged = all.clone().filter(|known| known.acknowledged).count();
         let lost = all
@@ -326,7 +329,8 @@ impl Pairs {
         if let Some(delivery) = delivery {
             out.extend_from_slice(&acknowledgement(0x40, delivery.identifier));
         }
-        let number = connection.checked_sub(self.pairs.len());
+        let subscriber = connection.checked_sub(self.pairs.len());
+        let number = subscriber.and_then(|one| self.heard_by.get(one)).copied();
         let (Some(stamp), Some(number)) = (stamp, number) else {
             self.foreign += 1;
             return;
@@ -360,7 +364,8 @@ impl Sink for Pairs {
                 self.connected += 1;
                 match decode::connack(frame, Version::V3) {
                     Some(connack) if connack.code == 0 => {
-                        self.absent += u64::from(self.again && !connack.session_present);
+                        self.absent +=
+                            u64::from(self.stage != Stage::First && !connack.session_present);
                     }
                     _ => self.refused += 1,
                 }
