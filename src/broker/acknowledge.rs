@@ -7,7 +7,7 @@ use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
-use crate::session::inbound_qos2::Received;
+use crate::routing::interest_index::ShardBits;
 use crate::session::outbox::Queued;
 
 use super::durable::{Acknowledge, Due};
@@ -134,21 +134,25 @@ impl Broker {
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
         };
-        let received = session
-            .delivery
-            .as_mut()
-            .and_then(|delivery| delivery.inbound_qos2.remove(identifier));
-        let Some(received) = received else {
+        let delivery = session.delivery.as_mut();
+        let inbound = delivery.map(|delivery| &mut delivery.inbound_qos2);
+        let mut shards = None;
+        let released = inbound.is_some_and(|inbound| {
+            let released = inbound.release(identifier);
+            shards = released.then(|| inbound.take_shards(identifier)).flatten();
+            released
+        });
+        if !released {
             self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
             return Ok(());
-        };
+        }
         if let Some(connection) = self.clients.connection_mut(slot) {
             connection.unreleased = connection.unreleased.saturating_sub(1);
         }
-        if !received.shards.is_empty() {
+        if let Some(shards) = shards {
             let to = self.addressee(slot);
             let number = self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
-            self.close_origins(index, &received, Some(number), now);
+            self.close_origins(index, identifier, &shards, Some(number), now);
             self.asked_all(number, None, now);
             return Ok(());
         }
@@ -163,7 +167,8 @@ impl Broker {
     pub(super) fn close_origins(
         &mut self,
         index: SessionIndex,
-        received: &Received,
+        identifier: PacketIdentifier,
+        shards: &ShardBits,
         asked: Option<u64>,
         now: Now,
     ) {
@@ -172,9 +177,9 @@ impl Broker {
         };
         let origin = Origin {
             session_key,
-            packet_identifier: received.identifier.get(),
+            packet_identifier: identifier.get(),
         };
-        for shard in received.shards.iter() {
+        for shard in shards.iter() {
             if let Some(number) = asked {
                 self.expect_answer(number);
             }

@@ -16,7 +16,6 @@ use crate::mqtt::packet::suback::UnsubAck;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::interest_index::ShardBits;
-use crate::session::inbound_qos2::Reception;
 
 use super::envelope::{Answer, Envelope};
 use super::{Broker, Now};
@@ -499,16 +498,17 @@ impl Broker {
             return false;
         };
         let inbound = &mut session.delivery_mut().inbound_qos2;
-        if let Some(received) = inbound.find(identifier) {
-            received.reception = Reception::Done;
-            received.shards.add_all(recorded_by);
+        inbound.settle(identifier, recorded_by);
+        if !ends || !inbound.release(identifier) {
+            session.shrink();
+            return false;
         }
-        let ended = ends.then(|| inbound.remove(identifier)).flatten();
+        let shards = inbound.take_shards(identifier);
         session.shrink();
-        if let Some(received) = &ended {
-            self.close_origins(index, received, None, now);
+        if let Some(shards) = shards {
+            self.close_origins(index, identifier, &shards, None, now);
         }
-        ended.is_some()
+        true
     }
 
     /// A message whose PUBREC waits has come again on another connection, which gets it.

@@ -131,7 +131,7 @@ impl Broker {
         };
         let generation = session.generation;
         let inbound = &mut session.delivery_mut().inbound_qos2;
-        let known = inbound.find(identifier).map(|received| received.reception);
+        let known = inbound.find(identifier);
         if known == Some(Reception::Waiting) {
             self.readdress_pubrec(index, identifier, slot);
             return Ok(());
@@ -177,7 +177,7 @@ impl Broker {
             if version.is_v5() && reason_code.is_error() {
                 // PUBREC with an error ends the flow, and the identifier is free again [MQTT-4.3.3-9].
                 if let Some(session) = self.clients.session_mut(index) {
-                    session.delivery_mut().inbound_qos2.remove(identifier);
+                    session.delivery_mut().inbound_qos2.release(identifier);
                 }
                 if let Some(connection) = self.clients.connection_mut(slot) {
                     connection.unreleased = unreleased;

@@ -161,9 +161,7 @@ impl Broker {
             if let Some(session) = self.clients.session_mut(index) {
                 let inbound = &mut session.delivery_mut().inbound_qos2;
                 inbound.insert(identifier, Reception::Restored);
-                if let Some(received) = inbound.find(identifier) {
-                    received.shards = shards;
-                }
+                inbound.add_shards(identifier, &shards);
             }
         }
         self.restore_timers(index, detached_s, now);

@@ -114,19 +114,13 @@ impl Broker {
     fn forget_origins(&mut self, index: SessionIndex, now: Now) {
         let Some(delivery) = self
             .clients
-            .session(index)
-            .and_then(|session| session.delivery.as_ref())
+            .session_mut(index)
+            .and_then(|session| session.delivery.as_mut())
         else {
             return;
         };
-        let open: Vec<_> = delivery
-            .inbound_qos2
-            .iter()
-            .filter(|received| !received.shards.is_empty())
-            .copied()
-            .collect();
-        for received in open {
-            self.close_origins(index, &received, None, now);
+        for (identifier, shards) in delivery.inbound_qos2.take_recorded() {
+            self.close_origins(index, identifier, &shards, None, now);
         }
     }
 }

@@ -301,7 +301,7 @@ proptest! {
                         received.insert(identifier, Reception::Done);
                     }
                 }
-                false => prop_assert_eq!(received.remove(identifier).is_some(), model.remove(&value)),
+                false => prop_assert_eq!(received.release(identifier), model.remove(&value)),
             }
             prop_assert_eq!(received.len(), model.len());
             prop_assert_eq!(received.is_empty(), model.is_empty());
