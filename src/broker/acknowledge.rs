@@ -12,6 +12,7 @@ use crate::session::outbox::Queued;
 
 use super::durable::{Acknowledge, Due};
 use super::envelope::Envelope;
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::record::record_done;
 use super::{Broker, Now};
@@ -59,7 +60,7 @@ impl Broker {
         let waits = !delivery.outbox.is_empty()
             || delivery.retained.is_some()
             || delivery.in_flight.needs_resend();
-        if waits {
+        if waits && !fault::on(Fault::AcknowledgementIgnored) {
             self.pump(index, now);
         }
     }

@@ -22,6 +22,7 @@ use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 use super::clients::Clients;
 use super::connection::Connection;
 use super::envelope::Answer;
+use super::fault::{self, Fault};
 use super::output::Buffers;
 use super::record::{record_done, record_sent};
 
@@ -143,7 +144,7 @@ fn publish_out<'a>(
     PublishOut {
         dup: false,
         qos,
-        retain,
+        retain: retain && !fault::on(Fault::RetainFlagLost),
         topic_name: view.topic,
         packet_identifier: None,
         message_expiry_interval_s: view.expires_at_ms.map(|at| remaining_s(at, now_ms)),
@@ -156,6 +157,11 @@ fn publish_out<'a>(
 
 /// What is left of a Message Expiry Interval, seconds [MQTT-3.3.2-6].
 fn remaining_s(expires_at_ms: u64, now_ms: u64) -> u32 {
+    let uncounted_ms = match fault::on(Fault::ExpiryNotCounted) {
+        true => now_ms % 60_000,
+        false => 0,
+    };
+    let now_ms = now_ms - uncounted_ms;
     u32::try_from(expires_at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
@@ -386,8 +392,10 @@ impl Clients {
         });
         self.counters
             .drop_messages(DropCause::Expired, dropped.expired as u64);
-        self.counters
-            .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
+        if !fault::on(Fault::DropNotCounted) {
+            self.counters
+                .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
+        }
     }
 
     /// Whether a session's connection can be given more output.
@@ -419,10 +427,13 @@ impl Clients {
             if connection.output.bytes() > output_bytes_max {
                 return;
             }
-            let in_flight_max = connection.terms.in_flight_max;
+            let wider = u16::from(fault::on(Fault::WindowTooWide));
+            let in_flight_max = connection.terms.in_flight_max.saturating_add(wider);
             let version = connection.version();
             let mut held = false;
-            if let Some(safe_at) = delivery.in_flight.next_safe_at() {
+            let overtaken = fault::on(Fault::ResendOvertaken) && !delivery.outbox.is_empty();
+            let safe_at = delivery.in_flight.next_safe_at();
+            if let Some(safe_at) = safe_at.filter(|_| !overtaken) {
                 held = safe_at > committed;
                 if !held {
                     if !delivery.in_flight.outstanding_below(in_flight_max) {
@@ -431,7 +442,10 @@ impl Clients {
                     let Some((identifier, entry, again)) = delivery.in_flight.resend_next() else {
                         return;
                     };
-                    if entry.stage == Stage::Released {
+                    if entry.stage == Stage::Released && !fault::on(Fault::ReleaseForgotten) {
+                        if fault::on(Fault::PubRelLost) {
+                            continue;
+                        }
                         let release = Acknowledgement::new(identifier, ReasonCode::Success);
                         self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
                         continue;
@@ -458,7 +472,7 @@ impl Clients {
             let Some(queued) = delivery.outbox.pop() else {
                 return;
             };
-            if queued.message.is_expired(now_ms) {
+            if queued.message.is_expired(now_ms) && !fault::on(Fault::ExpiredSent) {
                 let (number, durability) = session.log_key();
                 record_done(&mut self.journal, number, durability, &queued);
                 self.counters.drop_messages(DropCause::Expired, 1);
@@ -491,7 +505,7 @@ impl Clients {
             &queued.subscription_identifiers,
             now_ms,
         );
-        publish.dup = dup && queued.qos != QoS::AtMostOnce;
+        publish.dup = dup && queued.qos != QoS::AtMostOnce && !fault::on(Fault::DupLost);
         if queued.qos != QoS::AtMostOnce {
             publish.packet_identifier = Some(identifier.unwrap_or(PacketIdentifier::MAX));
         }
@@ -499,7 +513,8 @@ impl Clients {
             return;
         };
         let packet_bytes = publish.packet_bytes(connection.version());
-        if packet_bytes > connection.terms.packet_bytes_max as usize {
+        let too_large = packet_bytes > connection.terms.packet_bytes_max as usize;
+        if too_large && !fault::on(Fault::LargePacketSent) {
             if let Some(identifier) = identifier {
                 session.delivery_mut().in_flight.remove(identifier);
             }

@@ -15,6 +15,7 @@ mod delivery;
 mod disconnect;
 mod durable;
 pub mod envelope;
+pub mod fault;
 mod inbox;
 pub mod output;
 mod publish;

@@ -20,6 +20,7 @@ use crate::session::outbox::SubscriptionIdentifiers;
 use super::delivery::{Publication, Target};
 use super::durable::{Acknowledge, Addressee};
 use super::envelope::{Answer, Asked, Envelope, SharedEnvelope};
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::record::content_of;
 use super::{Broker, Now};
@@ -132,6 +133,7 @@ impl Broker {
         let generation = session.generation;
         let inbound = &mut session.delivery_mut().inbound_qos2;
         let known = inbound.find(identifier);
+        let known = known.filter(|_| !fault::on(Fault::ExactlyOnceTwice));
         if known == Some(Reception::Waiting) {
             self.readdress_pubrec(index, identifier, slot);
             return Ok(());
@@ -409,6 +411,7 @@ impl Broker {
             publication.location = Some(0);
             return true;
         }
+        let publisher = publisher.filter(|_| !fault::on(Fault::NoLocalIgnored));
         self.found.clear();
         self.local.matching(
             publication.view.topic,
@@ -465,7 +468,9 @@ impl Broker {
             .retain(|subscriber| !(subscriber.no_local() && publisher == Some(subscriber.session)));
         publication.several = matched.len() > 1;
         self.clients.prefab.reset();
-        if self.config.message.overlapping == Overlapping::Separate {
+        if self.config.message.overlapping == Overlapping::Separate
+            || fault::on(Fault::OverlappingTwice)
+        {
             for subscriber in &matched {
                 let identifier = [subscriber.subscription_identifier];
                 let target = target(
@@ -484,6 +489,10 @@ impl Broker {
                     .iter()
                     .map(|one| one.subscription_identifier)
                     .filter(|id| *id != 0)
+                    .take(match fault::on(Fault::IdentifiersLost) {
+                        true => 1,
+                        false => usize::MAX,
+                    })
                     .collect();
                 let target = Target {
                     session: same[0].session,
@@ -573,7 +582,10 @@ impl Broker {
     pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> (bool, u8) {
         let records = self.clients.journal.is_on();
         if message.view().payload.is_empty() || message.is_expired(now.mono_ms) {
-            if !self.retained.clear(message.topic()) || !records {
+            if fault::on(Fault::RetainedNotCleared)
+                || !self.retained.clear(message.topic())
+                || !records
+            {
                 return (true, Answer::NOTHING);
             }
             let topic = message.topic();

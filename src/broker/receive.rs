@@ -10,6 +10,7 @@ use crate::mqtt::packet::{PINGRESP, Packet, PacketType};
 use crate::mqtt::reason_code::ReasonCode;
 
 use super::connection::{Connection, Phase};
+use super::fault::{self, Fault};
 use super::{Broker, Now};
 
 /// What a connection may still do in this turn.
@@ -179,6 +180,7 @@ impl Broker {
             && !self.mesh.is_congested()
             && !self.log_is_behind()
             && self.visibility.pending() < PENDING_SUBACKS_MAX
+            && !fault::on(Fault::PausedForEver)
     }
 
     /// Ends a connection because of a fault, in the way its state allows.

@@ -5,6 +5,7 @@ use crate::routing::ids::SessionIndex;
 use super::delivery::Publication;
 use super::durable::Acknowledge;
 use super::envelope::Change;
+use super::fault::{self, Fault};
 use super::publish::Publisher;
 use super::{Broker, Now};
 
@@ -20,7 +21,7 @@ impl Broker {
         };
         let retained = delivery.retained.is_some();
         self.clients.pump_outbox(index, now.mono_ms);
-        if retained {
+        if retained && !fault::on(Fault::RetainedForgotten) {
             self.pump_retained(index, now);
         }
     }
@@ -49,6 +50,9 @@ impl Broker {
             asked: asked.or(gone),
         };
         self.route(&mut Publication::new(view), publisher, now);
+        if fault::on(Fault::WillTwice) {
+            self.route(&mut Publication::new(view), publisher, now);
+        }
         if let Some(number) = gone {
             self.asked_all(number, None, now);
         }
@@ -64,7 +68,9 @@ impl Broker {
         let ended = recorded
             .filter(|number| *number != 0)
             .map(|session| self.begin_acknowledgement(Acknowledge::SessionEnd { session }));
-        self.publish_will(index, ended, now);
+        if !fault::on(Fault::WillForgotten) {
+            self.publish_will(index, ended, now);
+        }
         self.forget_origins(index, now);
         let Some(session) = self.clients.session_mut(index) else {
             return;

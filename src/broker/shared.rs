@@ -22,6 +22,7 @@ use crate::session::{Delivery, LeftGroup};
 use super::delivery::{Publication, Target};
 use super::durable::Acknowledge;
 use super::envelope::{Answer, Change, Envelope, SharedEnvelope};
+use super::fault::{self, Fault};
 use super::{Broker, Now};
 
 impl Broker {
@@ -112,8 +113,11 @@ impl Broker {
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
             group: serial.map(|serial| (serial, &*shared.name)),
         };
-        let mut publication = Publication::of(&shared.message);
-        self.clients.deliver(&target, &mut publication, now.mono_ms);
+        let publication = &mut Publication::of(&shared.message);
+        self.clients.deliver(&target, publication, now.mono_ms);
+        if fault::on(Fault::SharedTwice) {
+            self.clients.deliver(&target, publication, now.mono_ms);
+        }
         let outcome = publication.outcome();
         self.answer_shared(shared.asked, outcome, now);
     }
@@ -231,6 +235,9 @@ impl Broker {
         now: Now,
     ) {
         for queued in messages {
+            if fault::on(Fault::SharedLost) {
+                continue;
+            }
             let entry = queued.entry;
             let recorded = session != 0 && entry != 0;
             if queued.message.is_expired(now.mono_ms) {

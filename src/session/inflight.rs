@@ -4,11 +4,15 @@
 //! Identifiers are contiguous, so an acknowledgement finds its entry by subtraction. An entry that is
 //! acknowledged out of order leaves a hole until everything before it is done.
 //!
+//! A client that never acknowledges one message must not stop the others, nor cost a hole for each of them:
+//! before the identifiers run out, or when nearly all is holes, the window becomes [`Scattered`] until it
+//! is empty. Then identifiers come from a list of those that are free, and are found in a map.
+//!
 //! Invariants: the first and the last slot are never holes; `live` counts the slots that are not, `waiting`
-//! those to be sent again, all of which stand at `resend_from` or behind; the span never exceeds
-//! `PACKET_IDENTIFIERS_MAX`, so no Packet Identifier is in use twice [MQTT-2.2.1-3].
+//! those to be sent again, all of which stand at `resend_from` or behind; no Packet Identifier is in use
+//! twice [MQTT-2.2.1-4].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::limits::PACKET_IDENTIFIERS_MAX;
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
@@ -17,6 +21,8 @@ use super::outbox::Queued;
 
 /// How many Packet Identifiers there are: 1 to 65,535.
 const IDENTIFIERS: u16 = PACKET_IDENTIFIERS_MAX;
+/// From so many slots on, a window of which nearly all are holes gives them up.
+const SPARSE_SLOTS: usize = 8192;
 
 /// How far the delivery of one message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +54,26 @@ pub struct InFlight {
     pub stage: Stage,
     /// What is sent for it waits until the log is safe up to here.
     pub safe_at: u64,
+    identifier: PacketIdentifier,
+}
+
+/// What a window needs whose Packet Identifiers are not contiguous any more.
+#[derive(Debug, Default)]
+struct Scattered {
+    /// The number of the first slot, counted since the holes were given up.
+    first: u64,
+    /// The number of the slot of each identifier that is in use.
+    slots: BTreeMap<PacketIdentifier, u64>,
+    /// The identifiers that are free, the longest unused first: `PACKET_IDENTIFIERS_MAX` less those in use.
+    free: VecDeque<PacketIdentifier>,
 }
 
 /// The window of one session.
 #[derive(Debug, Default)]
 pub struct InFlightWindow {
-    /// At most [`IDENTIFIERS`] slots (`PACKET_IDENTIFIERS_MAX`).
+    /// At most [`IDENTIFIERS`] slots (`PACKET_IDENTIFIERS_MAX`), twice as many while scattered.
     slots: VecDeque<Option<InFlight>>,
-    /// The Packet Identifier of the first slot, less one.
+    /// The Packet Identifier of the first slot, less one. Without meaning while scattered.
     first: u16,
     live: u16,
     /// Entries to be sent again, or for the first time.
@@ -64,6 +82,7 @@ pub struct InFlightWindow {
     resend_from: usize,
     /// Of all messages in it.
     bytes: usize,
+    scattered: Option<Box<Scattered>>,
 }
 
 impl InFlightWindow {
@@ -87,19 +106,23 @@ impl InFlightWindow {
     /// `bytes_max` may be of any size, so a large one is not stuck for ever.
     #[inline]
     pub fn is_open(&self, receive_maximum: u16, bytes_max: u32) -> bool {
-        self.live < receive_maximum
-            && self.bytes < bytes_max as usize
-            && self.slots.len() < usize::from(IDENTIFIERS)
+        self.live < receive_maximum && self.bytes < bytes_max as usize
     }
 
-    /// The identifier of slot `position`, wrapping from 65,535 to 1 [MQTT-2.2.1-3].
-    fn identifier(&self, position: usize) -> PacketIdentifier {
-        let zero_based = (usize::from(self.first) + position) % usize::from(IDENTIFIERS);
+    /// The identifier after `first` and `position` others, wrapping from 65,535 to 1.
+    #[inline]
+    fn identifier_after(first: u16, position: usize) -> PacketIdentifier {
+        let zero_based = (usize::from(first) + position) % usize::from(IDENTIFIERS);
         // The remainder is below 65,535, so one more fits and is not zero.
         PacketIdentifier::MIN.saturating_add(u16::try_from(zero_based).unwrap_or(0))
     }
 
+    #[inline]
     fn position(&self, identifier: PacketIdentifier) -> Option<usize> {
+        if let Some(scattered) = &self.scattered {
+            let number = scattered.slots.get(&identifier)?;
+            return usize::try_from(number - scattered.first).ok();
+        }
         let zero_based = u32::from(identifier.get()) - 1;
         let span = u32::from(IDENTIFIERS);
         let position = (zero_based + span - u32::from(self.first)) % span;
@@ -111,19 +134,38 @@ impl InFlightWindow {
     /// [`Self::is_open`].
     #[inline]
     pub fn push(&mut self, queued: Queued) -> PacketIdentifier {
-        debug_assert!(
-            self.slots.len() < usize::from(IDENTIFIERS),
-            "window over its span"
-        );
+        let identifier = self.next_identifier();
         self.append(InFlight {
             queued,
             stage: Stage::Published,
             safe_at: 0,
-        })
+            identifier,
+        });
+        identifier
     }
 
-    fn append(&mut self, entry: InFlight) -> PacketIdentifier {
-        let identifier = self.identifier(self.slots.len());
+    /// The Packet Identifier that the next message gets.
+    #[inline]
+    pub fn next_identifier(&mut self) -> PacketIdentifier {
+        debug_assert!(self.live < IDENTIFIERS, "no identifier is free");
+        if self.must_scatter() {
+            self.scatter();
+        }
+        match &self.scattered {
+            None => Self::identifier_after(self.first, self.slots.len()),
+            // One is free, since fewer than all are in use.
+            Some(scattered) => *scattered.free.front().unwrap_or(&PacketIdentifier::MIN),
+        }
+    }
+
+    /// Takes an entry into the window, which has the next identifier.
+    #[inline]
+    fn append(&mut self, entry: InFlight) {
+        if let Some(scattered) = &mut self.scattered {
+            scattered.free.pop_front();
+            let number = scattered.first + self.slots.len() as u64;
+            scattered.slots.insert(entry.identifier, number);
+        }
         if entry.stage.waits() {
             if self.waiting == 0 {
                 self.resend_from = self.slots.len();
@@ -133,21 +175,18 @@ impl InFlightWindow {
         self.bytes += entry.queued.message.bytes();
         self.slots.push_back(Some(entry));
         self.live += 1;
-        identifier
-    }
-
-    /// The Packet Identifier that the next message gets.
-    pub fn next_identifier(&self) -> PacketIdentifier {
-        self.identifier(self.slots.len())
     }
 
     /// Takes a message into the window that is sent later, when the log is safe up to `safe_at`.
     pub fn push_fresh(&mut self, queued: Queued, safe_at: u64) -> PacketIdentifier {
+        let identifier = self.next_identifier();
         self.append(InFlight {
             queued,
             stage: Stage::Fresh,
             safe_at,
-        })
+            identifier,
+        });
+        identifier
     }
 
     /// Takes back a message that had `identifier` before the broker started; they come in the order of their
@@ -156,16 +195,62 @@ impl InFlightWindow {
         if self.slots.is_empty() {
             self.first = identifier.get() - 1;
         }
-        while self.next_identifier() != identifier
-            && self.slots.len() < usize::from(IDENTIFIERS) - 1
-        {
-            self.slots.push_back(None);
+        if self.scattered.is_none() {
+            let span = usize::from(IDENTIFIERS);
+            let next = (usize::from(self.first) + self.slots.len()) % span;
+            let holes = (usize::from(identifier.get()) - 1 + span - next) % span;
+            match self.slots.len() + holes < SPARSE_SLOTS {
+                true => self.slots.extend((0..holes).map(|_| None)),
+                false => self.scatter(),
+            }
         }
+        if let Some(scattered) = &mut self.scattered
+            && let Some(place) = scattered.free.iter().position(|free| *free == identifier)
+        {
+            scattered.free.swap(0, place);
+        }
+        let identifier = self.next_identifier();
         self.append(InFlight {
             queued,
             stage,
             safe_at: 0,
+            identifier,
         });
+    }
+
+    /// Whether the identifier behind the last slot may be in use, or nearly all slots are holes.
+    #[inline]
+    fn must_scatter(&self) -> bool {
+        let slots = self.slots.len();
+        if slots < SPARSE_SLOTS {
+            return false;
+        }
+        let slots_max = usize::from(IDENTIFIERS) * if self.scattered.is_some() { 2 } else { 1 };
+        slots >= slots_max || usize::from(self.live) < slots / 8
+    }
+
+    /// Takes the holes out, and makes every identifier usable that no entry has.
+    #[cold]
+    fn scatter(&mut self) {
+        let next = self.slots.len();
+        self.slots.retain(Option::is_some);
+        self.resend_from = 0;
+        let slots: BTreeMap<PacketIdentifier, u64> = (0..)
+            .zip(self.slots.iter().flatten())
+            .map(|(number, entry)| (entry.identifier, number))
+            .collect();
+        let free = match self.scattered.take() {
+            Some(scattered) => scattered.free,
+            None => (0..usize::from(IDENTIFIERS))
+                .map(|offset| Self::identifier_after(self.first, next + offset))
+                .filter(|identifier| !slots.contains_key(identifier))
+                .collect(),
+        };
+        self.scattered = Some(Box::new(Scattered {
+            first: 0,
+            slots,
+            free,
+        }));
     }
 
     /// The entry of `identifier`, if it is in flight. Its stage is the window's to change.
@@ -211,13 +296,24 @@ impl InFlightWindow {
         self.live -= 1;
         self.bytes -= entry.queued.message.bytes();
         self.waiting -= u16::from(entry.stage.waits());
+        if let Some(scattered) = &mut self.scattered {
+            scattered.slots.remove(&identifier);
+            scattered.free.push_back(identifier);
+        }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.resend_from = self.resend_from.saturating_sub(1);
-            self.first = (self.first + 1) % IDENTIFIERS;
+            match &mut self.scattered {
+                Some(scattered) => scattered.first += 1,
+                None => self.first = (self.first + 1) % IDENTIFIERS,
+            }
         }
         while let Some(None) = self.slots.back() {
             self.slots.pop_back();
+        }
+        if self.slots.is_empty() && self.scattered.take().is_some() {
+            // Contiguous again, from the identifier behind this one.
+            self.first = identifier.get() % IDENTIFIERS;
         }
         if self.slots.is_empty() && self.slots.capacity() > 64 {
             // A session that is idle again owns no large table.
@@ -265,14 +361,13 @@ impl InFlightWindow {
         let position = self.next_waiting()?;
         self.resend_from = position + 1;
         self.waiting -= 1;
-        let identifier = self.identifier(position);
         let entry = self.slots.get_mut(position)?.as_mut()?;
         let again = entry.stage != Stage::Fresh;
         entry.stage = match entry.stage {
             Stage::Fresh | Stage::Resend | Stage::Published => Stage::Published,
             Stage::ResendRelease | Stage::Released => Stage::Released,
         };
-        Some((identifier, entry, again))
+        Some((entry.identifier, entry, again))
     }
 
     /// Whether something is to be sent again.
@@ -282,13 +377,8 @@ impl InFlightWindow {
 
     /// The entries with their Packet Identifiers, in the order of their sending.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (PacketIdentifier, &mut InFlight)> {
-        let first = usize::from(self.first);
-        let slots = self.slots.iter_mut().enumerate();
-        slots.filter_map(move |(position, slot)| {
-            let zero_based = (first + position) % usize::from(IDENTIFIERS);
-            let value = u16::try_from(zero_based).unwrap_or(0);
-            Some((PacketIdentifier::MIN.saturating_add(value), slot.as_mut()?))
-        })
+        let entries = self.slots.iter_mut().flatten();
+        entries.map(|entry| (entry.identifier, entry))
     }
 
     /// Whether fewer than `receive_maximum` count against the client's Receive Maximum on this connection:
@@ -299,15 +389,10 @@ impl InFlightWindow {
 
     /// Takes out the messages for which `wanted` is true, in order.
     pub fn take_where(&mut self, wanted: impl Fn(&InFlight) -> bool) -> Vec<Queued> {
-        let position = |(position, slot): (usize, &Option<InFlight>)| {
-            slot.as_ref()
-                .filter(|entry| wanted(entry))
-                .map(|_| position)
-        };
-        let positions: Vec<_> = self.slots.iter().enumerate().filter_map(position).collect();
-        let identifiers: Vec<_> = positions
-            .into_iter()
-            .map(|position| self.identifier(position))
+        let entries = self.slots.iter().flatten();
+        let identifiers: Vec<_> = entries
+            .filter(|entry| wanted(entry))
+            .map(|entry| entry.identifier)
             .collect();
         identifiers
             .into_iter()
@@ -447,6 +532,67 @@ mod tests {
             window.push(queued("t"));
         }
         assert!(!window.is_open(u16::MAX, u32::MAX));
+        // One that is done gives its own identifier, wherever it stands.
+        for value in [40_000, 1, 65_535, 2] {
+            let identifier = PacketIdentifier::new(value).unwrap();
+            window.remove(identifier).unwrap();
+            assert!(window.is_open(u16::MAX, u32::MAX));
+            assert_eq!(window.push(queued("t")), identifier);
+            assert!(!window.is_open(u16::MAX, u32::MAX));
+        }
+    }
+
+    #[test]
+    fn what_was_sent_before_a_start_comes_back_under_its_identifiers() {
+        let id = |value| PacketIdentifier::new(value).unwrap();
+        for values in [
+            &[65_534_u16, 65_535, 1, 4][..],
+            &[7, 30_000, 8, 5, 65_535],
+            &[3, 1],
+        ] {
+            let mut window = InFlightWindow::default();
+            for value in values {
+                window.restore(id(*value), queued("t"), Stage::Resend);
+            }
+            let mut sent = Vec::new();
+            while let Some((identifier, entry, again)) = window.resend_next() {
+                assert!(again && entry.stage == Stage::Published);
+                sent.push(identifier.get());
+            }
+            assert_eq!(sent, values, "in the order of their first sending");
+            let new = window.push(queued("t"));
+            assert!(!values.contains(&new.get()));
+            for value in values {
+                assert!(window.acknowledge(id(*value)).is_some());
+            }
+            assert!(window.acknowledge(new).is_some() && window.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_that_is_never_acknowledged_stops_nothing_and_costs_little() {
+        let mut window = InFlightWindow::default();
+        let stuck = window.push(queued("t"));
+        let mut before = stuck;
+        let mut most = 0;
+        for _ in 0..200_000 {
+            assert!(window.is_open(3, u32::MAX));
+            let identifier = window.push(queued("t"));
+            assert!(identifier != stuck && identifier != before, "it is in use");
+            if before != stuck {
+                assert!(window.remove(before).is_some());
+            }
+            before = identifier;
+            most = most.max(window.slots.len());
+        }
+        assert!(most <= SPARSE_SLOTS + 1, "{most} slots");
+        window.connection_lost();
+        assert_eq!(window.resend_next().map(|(id, ..)| id), Some(stuck));
+        assert!(window.remove(stuck).is_some());
+        assert!(window.remove(before).is_some());
+        assert!(window.is_empty() && window.scattered.is_none());
+        let next = window.push(queued("t"));
+        assert_eq!(next.get(), before.get() % 65_535 + 1);
     }
 
     #[test]
