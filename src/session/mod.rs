@@ -18,7 +18,7 @@ pub mod will;
 
 use std::sync::Arc;
 
-use crate::config::limits::LEFT_GROUPS_MAX;
+use crate::config::limits::{Durability, LEFT_GROUPS_MAX};
 use crate::routing::shared_subscription::{GroupName, GroupSerial};
 
 use inbound_qos2::InboundQos2;
@@ -52,9 +52,13 @@ impl Delivery {
     /// Remembers a group that the session leaves, if a message from it may be here: it may still have to go
     /// back.
     pub fn leave_group(&mut self, group: GroupSerial, name: Arc<GroupName>) {
-        if self.in_flight.is_empty() && self.outbox.is_empty() {
-            return;
+        if !self.in_flight.is_empty() || !self.outbox.is_empty() {
+            self.remember_group(group, name);
         }
+    }
+
+    /// Remembers a group that the session has left and that a message here is from.
+    pub fn remember_group(&mut self, group: GroupSerial, name: Arc<GroupName>) {
         let left = self.left_groups.get_or_insert_default();
         left.retain(|(other, _)| *other != group);
         if left.len() >= LEFT_GROUPS_MAX {
@@ -76,6 +80,19 @@ impl Delivery {
             && self.inbound_qos2.is_empty()
             && self.retained.is_none()
     }
+}
+
+/// A session's place in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded {
+    /// Its number, never 0.
+    pub number: u64,
+    /// The log has the session and its subscriptions behind this position, all of them.
+    pub location: u64,
+    /// When its last connection ended, monotonic milliseconds.
+    pub detached_at_ms: u64,
+    /// What acknowledgements that concern it promise.
+    pub durability: Durability,
 }
 
 /// A Session.
@@ -100,6 +117,8 @@ pub struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// The Will Message.
     pub will: Option<Box<Will>>,
+    /// If the log has it.
+    pub recorded: Option<Box<Recorded>>,
 }
 
 impl Session {
@@ -115,6 +134,7 @@ impl Session {
             shared: None,
             delivery: None,
             will: None,
+            recorded: None,
         }
     }
 
@@ -132,6 +152,21 @@ impl Session {
     /// Whether it outlives its connection.
     pub fn is_persistent(&self) -> bool {
         self.expiry_interval_s > 0
+    }
+
+    /// Whether the log has it.
+    #[inline]
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    /// Its number in the log, and what is promised of its records; 0 if it is not recorded.
+    #[inline]
+    pub fn log_key(&self) -> (u64, Durability) {
+        let recorded = self.recorded.as_deref();
+        recorded.map_or((0, Durability::Memory), |recorded| {
+            (recorded.number, recorded.durability)
+        })
     }
 
     /// Frees what is empty.

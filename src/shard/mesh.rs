@@ -33,6 +33,8 @@ pub enum Message {
     Listeners(Vec<ListenerChange>),
     /// Answer from within a turn: which shard, and how many connections it has.
     Beat(Sender<(u16, usize)>),
+    /// Every shard is ready: accept.
+    Open,
     /// Stop accepting, tell the clients, and end when they are gone.
     Drain,
 }

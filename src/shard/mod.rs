@@ -7,6 +7,7 @@
 //! Not here: what packets mean (`broker`), system calls (`net`).
 
 mod connection;
+mod durable;
 pub mod mesh;
 mod output;
 mod receive;
@@ -14,5 +15,6 @@ mod reconfigure;
 mod turn;
 
 pub use connection::ListenerGate;
+pub use durable::ShardError;
 pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};
