@@ -167,6 +167,8 @@ pub static KEYS: &[Key] = &[
         "The directory where sessions and retained messages are kept, so that they survive a restart. One broker at a time uses it."),
     durability!(Top, config.durability, "\"fsync\" with data_dir, \"memory\" without",
         "What PUBACK, PUBREC and SUBACK promise of persistent sessions and retained messages: nothing beyond the process, to survive a killed process, or to survive a loss of power."),
+    text!(Top, "runtime_directory", "the path of a directory", config.runtime_directory, "RUNTIME_DIRECTORY of the environment, which systemd sets; or none",
+        "Where the broker writes its process number and the configuration it runs with, for \"ringmq reload\"."),
     integer!(Top, "shutdown_grace_s", Seconds, 0, 3600, config.shutdown_grace_s,
         "How long clients have to take their last packets at shutdown. Then the broker ends with exit code 5."),
 

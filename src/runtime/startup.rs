@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 
+use super::listeners::OpenListener;
 use crate::config::Config;
 use crate::config::limits::Durability;
-use crate::net::listener::BoundListener;
 
 /// The block, as it is printed when all listeners accept.
 pub fn block(
     config: &Config,
-    listeners: &[BoundListener],
+    listeners: &[OpenListener],
     cpus: &[usize],
     kernel: &str,
     store: Option<&str>,
@@ -17,7 +17,7 @@ pub fn block(
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));
-    for (listener, bound) in config.listeners.iter().zip(listeners) {
+    for (listener, open) in config.listeners.iter().zip(listeners) {
         let anonymous = if listener.allow_anonymous {
             "anonymous allowed"
         } else {
@@ -27,7 +27,7 @@ pub fn block(
             text,
             "  listener {}: listening on {} ({anonymous}, {} connections at most, packets up to {} bytes)",
             listener.name,
-            bound.address,
+            open.address(),
             listener.limits.connections_max,
             listener.limits.packet_bytes_max
         );

@@ -11,8 +11,10 @@ mod durable;
 pub mod mesh;
 mod output;
 mod receive;
+mod reconfigure;
 mod turn;
 
 pub use connection::ListenerGate;
 pub use durable::ShardError;
+pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

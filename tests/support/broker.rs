@@ -71,6 +71,16 @@ impl Broker {
         })
     }
 
+    /// With `settings`; writes into its own directory that it runs and with what.
+    pub fn recorded(settings: &str) -> Self {
+        Self::launch(settings, |program, config| {
+            let mut command = Command::new(program);
+            command.arg("run").arg("--config").arg(config);
+            command.env("RUNTIME_DIRECTORY", config.parent().expect("a directory"));
+            command
+        })
+    }
+
     /// Kills it with SIGKILL and starts another one on the same data directory.
     pub fn restart(self, settings: &str) -> Self {
         Self::durable_in(self.kill(), settings)
@@ -319,6 +329,11 @@ impl Broker {
             .parse()
             .expect("a number");
         kib * 1024
+    }
+
+    /// Its process number.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     fn pid(&self) -> Pid {
