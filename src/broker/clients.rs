@@ -116,7 +116,7 @@ impl Clients {
         session: SessionIndex,
     ) -> Option<(u32, &mut Session, &mut Connection)> {
         let session = self.sessions.get_mut(session as usize)?;
-        let slot = session.connection?;
+        let slot = session.connection()?;
         let connection = self.connections.get_mut(slot as usize)?.as_deref_mut()?;
         Some((slot, session, connection))
     }
@@ -254,7 +254,7 @@ impl Clients {
     /// Whether a member of a shared group can take a message now.
     pub(super) fn readiness(&self, session: SessionIndex) -> Option<Readiness> {
         let session = self.session(session)?;
-        let Some(connection) = session.connection.and_then(|slot| self.connection(slot)) else {
+        let Some(connection) = session.connection().and_then(|slot| self.connection(slot)) else {
             return session.is_persistent().then_some(Readiness::Offline);
         };
         let (in_flight, open, waiting) =

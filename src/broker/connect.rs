@@ -114,7 +114,7 @@ impl Broker {
         };
         let will = connect.will.as_ref().map(|will| Box::new(self.will(will)));
         if let Some(session) = self.clients.session_mut(session_index) {
-            session.connection = Some(slot);
+            session.set_connection(Some(slot));
             session.epoch = session.epoch.wrapping_add(1);
             session.expiry_interval_s = expiry_interval_s;
             session.will = will;
@@ -236,7 +236,7 @@ impl Broker {
         now: Now,
     ) -> Option<SessionIndex> {
         let session = self.clients.find(client_identifier)?;
-        if let Some(old) = self.clients.session(session)?.connection {
+        if let Some(old) = self.clients.session(session)?.connection() {
             if clean_start && let Some(session) = self.clients.session_mut(session) {
                 // The session ends with the connection, and so the Will is due at once.
                 session.expiry_interval_s = 0;

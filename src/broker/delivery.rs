@@ -237,7 +237,7 @@ impl Clients {
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
-        let Some(slot) = session.connection else {
+        let Some(slot) = session.connection() else {
             if queue_offline && session.is_persistent() {
                 self.queue(target, QoS::AtMostOnce, publication, now_ms);
             }
@@ -385,7 +385,7 @@ impl Clients {
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
-        if session.connection.is_none() && !session.is_persistent() {
+        if session.connection().is_none() && !session.is_persistent() {
             return;
         }
         if session.is_recorded() {

@@ -176,7 +176,7 @@ impl Broker {
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };
-        session.connection = None;
+        session.set_connection(None);
         session.epoch = session.epoch.wrapping_add(1);
         if let Some(delivery) = session.delivery.as_mut() {
             if !fault::on(Fault::WindowNotRestored) {

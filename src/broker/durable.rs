@@ -198,7 +198,7 @@ impl Broker {
                 else {
                     return;
                 };
-                match current.connection {
+                match current.connection() {
                     Some(slot) if current.epoch == epoch => {
                         self.send_acknowledgement(
                             slot,

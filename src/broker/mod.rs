@@ -162,6 +162,7 @@ impl Broker {
     pub fn reconfigure(&mut self, config: Arc<Config>, now: Now) {
         let interval_s = self.config.system_topics_interval_s;
         self.clients.config = Arc::clone(&config);
+        self.durability_max = config.durability_max();
         self.config = config;
         if self.config.system_topics_interval_s != interval_s {
             self.restart_system_topics(now);

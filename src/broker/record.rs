@@ -294,7 +294,7 @@ impl Broker {
             client_identifier: &session.client_identifier,
             expiry_interval_s: session.expiry_interval_s,
             detached_s: session
-                .connection
+                .connection()
                 .is_none()
                 .then(|| now_ms.saturating_sub(recorded.detached_at_ms) / 1000),
             will: session.will.as_deref().map(|will| will_record(will)),

@@ -16,6 +16,7 @@ pub mod subscriptions;
 pub mod topic_alias;
 pub mod will;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::config::limits::{Durability, LEFT_GROUPS_MAX};
@@ -100,8 +101,8 @@ pub struct Recorded {
 pub struct Session {
     /// The Client Identifier.
     pub client_identifier: Box<str>,
-    /// The slot of its Network Connection, if it has one.
-    pub connection: Option<u32>,
+    /// One more than the slot of its Network Connection, if it has one: half as large as with the slot itself.
+    connected: Option<NonZeroU32>,
     /// Tells this session from an earlier one in the same place.
     pub generation: u32,
     /// How long it lives without a connection, seconds.
@@ -126,7 +127,7 @@ impl Session {
     pub fn new(client_identifier: &str, generation: u32) -> Self {
         Self {
             client_identifier: client_identifier.into(),
-            connection: None,
+            connected: None,
             generation,
             expiry_interval_s: 0,
             epoch: 0,
@@ -136,6 +137,18 @@ impl Session {
             will: None,
             recorded: None,
         }
+    }
+
+    /// The slot of its Network Connection, if it has one.
+    #[inline]
+    pub fn connection(&self) -> Option<u32> {
+        self.connected.map(|above| above.get() - 1)
+    }
+
+    /// It has a Network Connection in `slot` from now on, or none.
+    pub fn set_connection(&mut self, slot: Option<u32>) {
+        // Descriptors, and so slots, are far fewer.
+        self.connected = slot.and_then(|slot| NonZeroU32::MIN.checked_add(slot));
     }
 
     /// Its delivery state, created if there is none.

@@ -181,7 +181,7 @@ impl Shard {
             grace_over: false,
         };
         for listener in setup.listeners {
-            shard.listen(listener);
+            shard.add_listener(listener);
         }
         Ok(shard)
     }
@@ -194,7 +194,7 @@ impl Shard {
             socket,
             gate,
         }: ListenerSocket,
-    ) {
+    ) -> Token {
         let token = self.ring.open();
         self.listeners.push(Listener {
             place,
