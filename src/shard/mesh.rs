@@ -27,14 +27,14 @@ pub enum Message {
     Batch(Batch),
     /// A connection whose home is here.
     Adopt(Box<Handover>),
+    /// Every shard is ready: accept.
+    Open,
     /// The configuration is this from now on.
     Reconfigure(Arc<Config>),
     /// Listeners are opened, moved or closed. Every shard has a configuration with their places by then.
     Listeners(Vec<ListenerChange>),
     /// Answer from within a turn: which shard, and how many connections it has.
     Beat(Sender<(u16, usize)>),
-    /// Every shard is ready: accept.
-    Open,
     /// Stop accepting, tell the clients, and end when they are gone.
     Drain,
 }

@@ -102,8 +102,6 @@ pub struct Shard {
     pub(super) ring: Ring,
     pub(super) log: Option<Log>,
     pub(super) listeners: Vec<Listener>,
-    /// Listeners are accepted from: every shard was ready.
-    accepting: bool,
     /// By slot.
     pub(super) connections: Vec<Option<Box<NetConnection>>>,
     /// Slots whose carry waits for a later turn.
@@ -164,7 +162,6 @@ impl Shard {
             ring,
             log,
             listeners: Vec::new(),
-            accepting: false,
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
@@ -186,8 +183,13 @@ impl Shard {
         Ok(shard)
     }
 
-    /// Accepts at a listener from now on, or from the moment that every shard is ready.
-    pub(super) fn listen(
+    /// Accepts at a listener from now on.
+    pub(super) fn listen(&mut self, listener: ListenerSocket) {
+        let token = self.add_listener(listener);
+        self.arm_accept(token);
+    }
+
+    fn add_listener(
         &mut self,
         ListenerSocket {
             place,
@@ -206,18 +208,7 @@ impl Shard {
             refused: 0,
             refused_line_ms: 0,
         });
-        if self.accepting {
-            self.arm_accept(token);
-        }
-    }
-
-    /// Every shard is ready: accept.
-    fn open_listeners(&mut self) {
-        self.accepting = true;
-        let tokens: Vec<_> = self.listeners.iter().map(|one| one.token).collect();
-        for token in tokens {
-            self.arm_accept(token);
-        }
+        token
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -493,7 +484,12 @@ impl Shard {
                     }
                 }
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
-                Some(Message::Open) => self.open_listeners(),
+                Some(Message::Open) => {
+                    let tokens = self.listeners.iter().map(|listener| listener.token);
+                    for token in tokens.collect::<Vec<_>>() {
+                        self.arm_accept(token);
+                    }
+                }
                 Some(Message::Reconfigure(config)) => self.reconfigure(config, now),
                 Some(Message::Listeners(changes)) => self.change_listeners(changes),
                 Some(Message::Beat(answer)) => {
