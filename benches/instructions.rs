@@ -25,18 +25,18 @@ fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
 
 // Of 64 packets each.
 #[library_benchmark]
-#[bench::connect(args = (Kind::Connect), setup = decode::packets, config = at_most(139_300))]
-#[bench::publish_plain(args = (Kind::PublishPlain), setup = decode::packets, config = at_most(30_100))]
-#[bench::publish_properties(args = (Kind::PublishProperties), setup = decode::packets, config = at_most(67_800))]
-#[bench::puback(args = (Kind::PubAck), setup = decode::packets, config = at_most(15_900))]
-#[bench::pubrec(args = (Kind::PubRec), setup = decode::packets, config = at_most(59_200))]
-#[bench::pubrel(args = (Kind::PubRel), setup = decode::packets, config = at_most(16_000))]
-#[bench::pubcomp(args = (Kind::PubComp), setup = decode::packets, config = at_most(16_000))]
-#[bench::subscribe(args = (Kind::Subscribe), setup = decode::packets, config = at_most(82_200))]
-#[bench::unsubscribe(args = (Kind::Unsubscribe), setup = decode::packets, config = at_most(54_500))]
-#[bench::pingreq(args = (Kind::PingReq), setup = decode::packets, config = at_most(8_300))]
-#[bench::disconnect(args = (Kind::Disconnect), setup = decode::packets, config = at_most(39_300))]
-#[bench::auth(args = (Kind::Auth), setup = decode::packets, config = at_most(55_800))]
+#[bench::connect(args = (Kind::Connect), setup = decode::packets, config = at_most(136_200))]
+#[bench::publish_plain(args = (Kind::PublishPlain), setup = decode::packets, config = at_most(26_900))]
+#[bench::publish_properties(args = (Kind::PublishProperties), setup = decode::packets, config = at_most(64_500))]
+#[bench::puback(args = (Kind::PubAck), setup = decode::packets, config = at_most(12_600))]
+#[bench::pubrec(args = (Kind::PubRec), setup = decode::packets, config = at_most(55_900))]
+#[bench::pubrel(args = (Kind::PubRel), setup = decode::packets, config = at_most(12_700))]
+#[bench::pubcomp(args = (Kind::PubComp), setup = decode::packets, config = at_most(12_700))]
+#[bench::subscribe(args = (Kind::Subscribe), setup = decode::packets, config = at_most(78_800))]
+#[bench::unsubscribe(args = (Kind::Unsubscribe), setup = decode::packets, config = at_most(51_200))]
+#[bench::pingreq(args = (Kind::PingReq), setup = decode::packets, config = at_most(4_700))]
+#[bench::disconnect(args = (Kind::Disconnect), setup = decode::packets, config = at_most(35_700))]
+#[bench::auth(args = (Kind::Auth), setup = decode::packets, config = at_most(52_300))]
 fn decode_packets(bytes: Vec<u8>) -> usize {
     decode::decode(&bytes)
 }

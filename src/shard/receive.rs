@@ -345,6 +345,9 @@ fn connection_bytes(shard: &mut Shard, token: Token, buffer: &Buffer) {
         .get_mut(token.slot as usize)
         .and_then(Option::as_deref_mut)
     {
+        if connection.carry.capacity() == 0 {
+            connection.carry = shard.spare.lend();
+        }
         connection.carry.extend_from_slice(shard.ring.bytes(buffer));
     }
 }

@@ -464,8 +464,9 @@ impl Shard {
             listener: connection.listener,
             peer: connection.peer,
             permit: connection.permit,
-            unread: connection.carry,
+            unread: connection.carry.as_slice().into(),
         };
+        self.spare.take_back(connection.carry);
         self.handovers.push((home, Box::new(handover)));
     }
 
@@ -508,6 +509,9 @@ impl Shard {
             return;
         }
         let token = self.ring.open();
+        // Of this shard's own buffers, since it goes back to them.
+        let mut carry = self.spare.lend();
+        carry.extend_from_slice(&handover.unread);
         self.add(NetConnection {
             socket: handover.socket,
             token,
@@ -516,7 +520,7 @@ impl Shard {
             half_closed: false,
             listener: handover.listener,
             peer: handover.peer,
-            carry: handover.unread,
+            carry,
             ended: None,
             watched: false,
             turn: 0,
