@@ -20,6 +20,7 @@ use crate::session::negotiation::{Terms, session_expiry_interval_s, shortened};
 use crate::session::will::Will;
 
 use super::connection::{Ended, Phase};
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::timers::Timer;
 use super::{Broker, Now, listener_limits};
@@ -105,7 +106,7 @@ impl Broker {
             ));
         }
         let present = self.take_over(client_identifier, connect.clean_start, now);
-        connack.session_present = present.is_some();
+        connack.session_present = present.is_some() || fault::on(Fault::SessionPresentWrong);
         let session_index = match present {
             Some(session) => session,
             None => self.new_session(client_identifier)?,
@@ -230,9 +231,12 @@ impl Broker {
         }
         // A session that does not outlive its connection has just ended.
         let session = self.clients.find(client_identifier)?;
-        if clean_start {
+        if clean_start && !fault::on(Fault::CleanStartIgnored) {
             self.end_session(session, now);
             return None;
+        }
+        if fault::on(Fault::WillNotCancelled) {
+            self.publish_will(session, now);
         }
         // The client is back before the Will was due: it is not sent [MQTT-3.1.3-9].
         self.clients.session_mut(session)?.will = None;

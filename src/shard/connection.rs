@@ -11,7 +11,7 @@ use crate::net::ring::Token;
 #[derive(Debug)]
 pub struct ListenerGate {
     open: AtomicU32,
-    connections_max: u32,
+    connections_max: AtomicU32,
 }
 
 impl ListenerGate {
@@ -19,15 +19,21 @@ impl ListenerGate {
     pub fn new(connections_max: u32) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicU32::new(0),
-            connections_max,
+            connections_max: AtomicU32::new(connections_max),
         })
+    }
+
+    /// Lets at most `connections_max` in from now on; those that are in stay.
+    pub fn limit(&self, connections_max: u32) {
+        self.connections_max
+            .store(connections_max, Ordering::Relaxed);
     }
 
     /// Lets one more in, unless the listener is full.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Permit> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let permit = Permit(Arc::clone(self));
-        (before < self.connections_max).then_some(permit)
+        (before < self.connections_max.load(Ordering::Relaxed)).then_some(permit)
     }
 }
 

@@ -10,7 +10,9 @@ mod connection;
 pub mod mesh;
 mod output;
 mod receive;
+mod reconfigure;
 mod turn;
 
 pub use connection::ListenerGate;
+pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};
