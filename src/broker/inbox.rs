@@ -67,6 +67,7 @@ impl Broker {
             Envelope::Applied { sequence } => {
                 self.visibility.confirm(from, sequence);
                 self.release_subacks(now);
+                self.pass_fences(now);
             }
             Envelope::Retain(message) => {
                 self.set_retained(message, now);

@@ -48,8 +48,6 @@ pub const RETAINED_DELIVERIES_AT_ONCE: usize = 32;
 /// Topics whose live messages are noted for the deliveries of retained messages to one session, at most;
 /// beyond it they are forgotten, and the owners are asked again.
 pub const RETAINED_LIVE_TOPICS_MAX: usize = 16_384;
-/// By then a message that came to one shard has come to all others, milliseconds.
-pub const RETAINED_SETTLE_MS: u64 = 1_000;
 /// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
