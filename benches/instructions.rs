@@ -13,7 +13,7 @@ use gungraun::{
 };
 
 use workload::decode::{self, Kind};
-use workload::matching::{self, Index};
+use workload::matching::{self, Crowd, Index};
 use workload::shards::{self, Shards};
 
 /// At most `instructions` may be executed.
@@ -56,6 +56,14 @@ fn match_topics(mut index: Index) -> Index {
     index
 }
 
+// Each a hundredth of this: no subscriber of a filter that goes moves the others.
+#[library_benchmark]
+#[bench::leave_10k(args = (10_000), setup = matching::crowd, config = at_most(2_000_000))]
+fn all_leave(mut crowd: Crowd) -> Crowd {
+    crowd.run();
+    crowd
+}
+
 // Of a burst: 64 messages for the pairs and the mesh, one message for the fan-outs.
 #[library_benchmark]
 #[bench::pair_qos_0(args = (0, 64), setup = shards::pair, config = at_most(89_300))]
@@ -73,7 +81,7 @@ fn burst(mut shards: Shards) -> Shards {
 
 library_benchmark_group!(
     name = core,
-    benchmarks = [decode_packets, match_topics, burst]
+    benchmarks = [decode_packets, match_topics, all_leave, burst]
 );
 
 main!(library_benchmark_groups = core);

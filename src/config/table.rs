@@ -247,6 +247,8 @@ pub static KEYS: &[Key] = &[
         "Connections through this listener at once; further ones are closed at accept."),
     integer!(Listener, "connect_timeout_s", Seconds, 1, 3600, listener.limits.connect_timeout_s,
         "From accept to the end of the CONNECT packet; then the connection is closed."),
+    integer!(Listener, "connect_bytes_max", Bytes, 128, 268_435_460, listener.limits.connect_bytes_max,
+        "Largest CONNECT, which is taken before it is known who sends it. With the default, Client Identifier, Will Topic, Will Payload, User Name and Password may all be as long as MQTT allows."),
     integer!(Listener, "packet_bytes_max", Bytes, 128, 268_435_460, listener.limits.packet_bytes_max,
         "Largest Control Packet from a client (Maximum Packet Size)."),
     integer!(Listener, "keep_alive_s_max", Seconds, 0, U16, listener.limits.keep_alive_s_max,

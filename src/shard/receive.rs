@@ -136,10 +136,9 @@ impl Shard {
             return;
         };
         let limits = &self.config.listeners[usize::from(connection.listener)].limits;
-        let packet_bytes_max = limits.packet_bytes_max as usize;
         match placement(
             &connection.carry,
-            packet_bytes_max,
+            limits.first_packet_bytes_max(),
             self.id,
             shard_count,
             &self.hasher,
