@@ -12,7 +12,7 @@ use crate::config::address::ListenAddress;
 use crate::config::cpu_list::parse_cpu_list;
 use crate::config::keys::LOG_LEVELS;
 use crate::config::limits::SHARDS_MAX;
-use crate::config::{self, Config, ConfigErrors, Listener, LogFormat};
+use crate::config::{self, Config, ConfigErrors, Listener, LogFormat, Profile};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -40,6 +40,8 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Compare this machine with a profile and say what to change; changes nothing
+    Doctor(DoctorArguments),
     /// Let a running broker read its configuration again; the difference is printed
     Reload(ReloadArguments),
     /// Explain a key or a section of the configuration file, or all of them
@@ -61,6 +63,8 @@ pub enum Command {
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
     },
+    /// Compare the machine with a profile.
+    Doctor(DoctorArguments),
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
     /// Explain a key, or all.
@@ -97,6 +101,27 @@ pub struct RunArguments {
     /// Print the configuration with all defaults and end
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// The arguments of `ringmq doctor`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoctorArguments {
+    /// balanced, latency, throughput or density [default: that of the configuration file]
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    pub profile: Option<Profile>,
+    /// Configuration file (TOML), for its limits and its profile
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Also measure how long a small write takes there until it is safe
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn profile(name: &str) -> Result<Profile, String> {
+    Profile::named(name).ok_or_else(|| "there are balanced, latency, throughput and density".into())
 }
 
 /// The arguments of `ringmq reload`.
@@ -149,7 +174,7 @@ impl RunArguments {
             None => Config::default(),
         };
         if !self.listen.is_empty() {
-            config.listeners = self.listeners()?;
+            config.listeners = self.listeners(&config)?;
         }
         if let Some(cores) = &self.cores {
             config.cores = Some(cores.0.clone());
@@ -169,10 +194,11 @@ impl RunArguments {
     }
 
     /// Listeners with default limits: those of the file belong to its own listeners.
-    fn listeners(&self) -> Result<Vec<Listener>, ResolveError> {
+    fn listeners(&self, config: &Config) -> Result<Vec<Listener>, ResolveError> {
         let mut listeners: Vec<Listener> = Vec::new();
         for address in &self.listen {
             let mut listener = Listener::at(address.clone());
+            listener.limits = config.profile.listener_limits();
             listener.allow_anonymous |= self.allow_anonymous;
             if !listener.allow_anonymous {
                 return Err(ResolveError::Open(address.clone()));
@@ -208,6 +234,7 @@ fn command(cli: Cli) -> Command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Doctor(arguments)) => Command::Doctor(arguments),
         Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }

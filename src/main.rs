@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments};
-use ringmq::command::Failure;
 use ringmq::command::reload::{self, Reloader};
+use ringmq::command::{Failure, doctor};
 use ringmq::config::{self, Config};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log;
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
+        Command::Doctor(arguments) => doctor::run(&arguments, print_block),
         Command::Reload(arguments) => reload::ask(&arguments).map(|text| print_block(&text)),
         Command::Check {
             explain: Some(key), ..

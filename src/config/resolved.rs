@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::address::ListenAddress;
 use super::limits::{ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits};
+use super::profile::Profile;
 
 /// Where MQTT listens when nothing is configured: loopback, the registered port.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:1883";
@@ -100,6 +101,8 @@ impl Default for LogConfig {
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Where defaults come from.
+    pub profile: Profile,
     /// How many shards; one for each core if not set.
     pub shards: Option<u16>,
     /// The CPUs to pin shards to; all allowed ones if not set.
@@ -150,6 +153,7 @@ impl Default for Config {
     fn default() -> Self {
         let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 1883));
         Self {
+            profile: Profile::default(),
             shards: None,
             cores: None,
             runtime_directory: None,

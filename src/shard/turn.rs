@@ -23,6 +23,7 @@ use crate::routing::topic_hash::TopicHasher;
 
 use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
 use super::mesh::{Inbox, Message, Peer};
+use super::spin::Spin;
 
 /// How long accept rests when descriptors have run out, milliseconds.
 const ACCEPT_RETRY_MS: u64 = 100;
@@ -116,6 +117,7 @@ pub struct Shard {
     open: usize,
     draining: bool,
     grace_over: bool,
+    spin: Spin,
 }
 
 impl Shard {
@@ -163,6 +165,7 @@ impl Shard {
             open: 0,
             draining: false,
             grace_over: false,
+            spin: Spin::new(),
         };
         for listener in setup.listeners {
             shard.listen(listener);
@@ -233,6 +236,9 @@ impl Shard {
         if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
             return Wait::Poll;
         }
+        if self.spin.goes_on(self.config.network.spin_us) {
+            return Wait::Poll;
+        }
         self.inbox.doorbell().set_sleeping();
         if !self.inbox.is_empty() {
             return Wait::Poll;
@@ -259,6 +265,7 @@ impl Shard {
     }
 
     fn complete(&mut self, completion: Completion, now: Now) {
+        self.spin.worked = true;
         match completion {
             Completion::Accepted {
                 token,
@@ -442,7 +449,9 @@ impl Shard {
             if self.broker.routing_cost() >= cost_max {
                 return;
             }
-            match self.inbox.next() {
+            let message = self.inbox.next();
+            self.spin.worked |= message.is_some();
+            match message {
                 None => return,
                 Some(Message::Batch(batch)) => {
                     let read = self.broker.take_batch(batch, now);

@@ -24,6 +24,7 @@ mod malformed;
 mod mesh;
 mod overload;
 mod paused;
+mod profiles;
 mod properties;
 mod publish;
 mod redirect;
