@@ -6,7 +6,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::address::ListenAddress;
 use crate::config::cpu_list::parse_cpu_list;
@@ -40,10 +41,28 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Write another broker's configuration as one of ours, and list what needs a look
+    Import {
+        /// A mosquitto.conf
+        file: PathBuf,
+        /// Write the configuration here instead of to standard output
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Compare this machine with a profile and say what to change; changes nothing
     Doctor(DoctorArguments),
     /// Let a running broker read its configuration again; the difference is printed
     Reload(ReloadArguments),
+    /// Print the manual page, as roff
+    Man {
+        /// Of a command instead of the program
+        command: Option<String>,
+    },
+    /// Print what a shell reads to complete arguments
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
@@ -63,10 +82,27 @@ pub enum Command {
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
     },
+    /// Translate another broker's configuration.
+    Import {
+        /// Its file.
+        file: PathBuf,
+        /// Where ours goes; standard output if not given.
+        output: Option<PathBuf>,
+    },
     /// Compare the machine with a profile.
     Doctor(DoctorArguments),
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
+    /// Print a manual page.
+    Man {
+        /// Of this command, or of the program.
+        command: Option<String>,
+    },
+    /// Print completions.
+    Completions {
+        /// For this shell.
+        shell: Shell,
+    },
     /// Explain a key, or all.
     Explain {
         /// The key or section.
@@ -229,13 +265,23 @@ pub fn parse_words(words: impl Iterator<Item = OsString>) -> Result<Command, cla
     Cli::try_parse_from(words).map(command)
 }
 
+/// The whole command line, for what is made from it.
+pub fn definition() -> clap::Command {
+    let mut definition = Cli::command();
+    definition.build();
+    definition
+}
+
 fn command(cli: Cli) -> Command {
     match cli.command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Import { file, output }) => Command::Import { file, output },
         Some(Subcommands::Doctor(arguments)) => Command::Doctor(arguments),
         Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
+        Some(Subcommands::Man { command }) => Command::Man { command },
+        Some(Subcommands::Completions { shell }) => Command::Completions { shell },
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }
 }

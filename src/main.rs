@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments};
 use ringmq::command::reload::{self, Reloader};
-use ringmq::command::{Failure, doctor};
+use ringmq::command::{self, Failure, doctor, manual};
 use ringmq::config::{self, Config};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log;
@@ -34,6 +34,12 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
+        Command::Man { command } => manual::page(command.as_deref()).map(print_bytes),
+        Command::Completions { shell } => {
+            print_bytes(manual::completions(shell));
+            Ok(())
+        }
+        Command::Import { file, output } => import(&file, output.as_deref()),
         Command::Doctor(arguments) => doctor::run(&arguments, print_block),
         Command::Reload(arguments) => reload::ask(&arguments).map(|text| print_block(&text)),
         Command::Check {
@@ -53,6 +59,23 @@ fn main() -> ExitCode {
 fn check(file: &std::path::Path) -> Result<(), Failure> {
     config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
     print_block(&format!("{}: no errors\n", file.display()));
+    Ok(())
+}
+
+fn print_bytes(bytes: Vec<u8>) {
+    print_block(&String::from_utf8_lossy(&bytes));
+}
+
+fn import(file: &std::path::Path, output: Option<&std::path::Path>) -> Result<(), Failure> {
+    let (toml, report) = command::import::run(file)?;
+    match output {
+        None => print_block(&toml),
+        Some(output) => std::fs::write(output, toml).map_err(|error| {
+            let cause = format!("cannot write {}: {error}", output.display());
+            Failure::new(exit_code::CONFIGURATION, cause)
+        })?,
+    }
+    eprint!("{report}");
     Ok(())
 }
 

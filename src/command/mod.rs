@@ -4,6 +4,8 @@
 //! with its cause.
 
 pub mod doctor;
+pub mod import;
+pub mod manual;
 pub mod reload;
 
 /// Why a command ends without having done what was asked.
