@@ -14,6 +14,7 @@ pub mod connection;
 mod delivery;
 mod disconnect;
 pub mod envelope;
+pub mod fault;
 mod inbox;
 pub mod output;
 mod publish;

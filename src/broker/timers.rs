@@ -6,6 +6,7 @@ use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
 
 use super::clients::Clients;
+use super::fault::{self, Fault};
 use super::{Broker, Now};
 
 /// How often expired retained messages are removed, milliseconds.
@@ -105,7 +106,7 @@ impl Broker {
                 }
             }
             Timer::SessionExpiry { session, .. } => {
-                if timer.is_current(&self.clients) {
+                if timer.is_current(&self.clients) && !fault::on(Fault::SessionKept) {
                     self.clients.counters.sessions_expired += 1;
                     self.end_session(session, now);
                 }
@@ -134,7 +135,7 @@ impl Broker {
         if self.clients.session_of(slot).is_none() {
             return;
         }
-        if now.mono_ms >= deadline {
+        if now.mono_ms >= deadline && !fault::on(Fault::KeepAliveIgnored) {
             self.end(
                 slot,
                 ReasonCode::KeepAliveTimeout,

@@ -113,7 +113,8 @@ pub struct Shard {
     pub(super) wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     started: (Instant, u64),
-    pub(super) turns: u64,
+    /// Counts the turns, and wraps.
+    pub(super) turns: u32,
     open: usize,
     draining: bool,
     grace_over: bool,
@@ -217,7 +218,7 @@ impl Shard {
         let entered = self.ring.turn(wait);
         self.inbox.doorbell().set_awake();
         entered?;
-        self.turns += 1;
+        self.turns = self.turns.wrapping_add(1);
         let now = now(self.started);
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, now);
@@ -306,7 +307,7 @@ impl Shard {
         match result {
             Ok(socket) => match listener.gate.enter() {
                 Some(permit) if !self.draining => self.admit(socket, place, permit, now),
-                Some(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
+                Some(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
                 None => {
                     self.broker.count_ended(EndCause::ConnectionsMax);
                     self.note_refused(index, PeerAddress::of(&socket), now);
@@ -386,6 +387,7 @@ impl Shard {
             peer,
             carry: Vec::new(),
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit,
@@ -474,7 +476,7 @@ impl Shard {
     /// A connection has come home.
     fn adopt(&mut self, handover: Handover, now: Now) {
         if self.draining {
-            log_abandoned(handover.peer, "the server is shutting down");
+            log_abandoned(&handover.peer, "the server is shutting down");
             return;
         }
         let token = self.ring.open();
@@ -488,6 +490,7 @@ impl Shard {
             peer: handover.peer,
             carry: handover.unread,
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit: handover.permit,
@@ -583,7 +586,7 @@ impl Shard {
                 .connections
                 .get(ended.slot as usize)
                 .and_then(Option::as_deref);
-            let address = connection.map_or(PeerAddress::Unknown, |connection| connection.peer);
+            let address = connection.map_or(&PeerAddress::Unknown, |connection| &connection.peer);
             let code = ended.reason_code as u8;
             let client = &*shortened(&ended.client_identifier);
             if ended.by_broker {
@@ -596,7 +599,7 @@ impl Shard {
 }
 
 /// Logs the end of a connection that has not come home.
-pub(super) fn log_abandoned(address: PeerAddress, cause: &'static str) {
+pub(super) fn log_abandoned(address: &PeerAddress, cause: &'static str) {
     tracing::info!(client = "", %address, cause, "connection ended by the broker");
 }
 

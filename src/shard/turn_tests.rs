@@ -88,7 +88,7 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
     let counts = shard.ring.counts();
     let enters = counts.enters - before.enters;
     assert!(
-        enters <= shard.turns - turns,
+        enters <= u64::from(shard.turns - turns),
         "{enters} enters in {} turns",
         shard.turns - turns
     );
@@ -96,5 +96,8 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
         counts.sends - before.sends,
         ROUNDS * (SUBSCRIBERS as u64 + 1)
     );
-    assert!(shard.turns - turns <= ROUNDS * 4, "messages share turns");
+    assert!(
+        u64::from(shard.turns - turns) <= ROUNDS * 4,
+        "messages share turns"
+    );
 }
