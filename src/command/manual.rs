@@ -28,12 +28,7 @@ pub fn page(command: Option<&str>) -> Result<Vec<u8>, Failure> {
                 let cause = format!("there is no command \"{name}\"; ringmq --help lists them");
                 Failure::new(exit_code::CONFIGURATION, cause)
             })?;
-            Man::new(
-                found
-                    .display_name(format!("ringmq-{name}"))
-                    .name(format!("ringmq-{name}")),
-            )
-            .render(&mut page)
+            Man::new(found).render(&mut page)
         }
     };
     written.map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;

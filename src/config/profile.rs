@@ -50,8 +50,8 @@ impl Profile {
         match self {
             Self::Balanced => {}
             Self::Latency => {
-                // Waking a thread takes longer than most messages.
-                network.spin_us = 50;
+                // Waking a thread takes three times as long as a message; this is longer than most pauses.
+                network.spin_us = 2000;
                 // Short turns: who comes next waits for one turn of all others.
                 network.receive_budget_bytes = 16 << 10;
                 config.retained.slice_messages = 16;
@@ -181,6 +181,6 @@ mod tests {
     #[test]
     fn what_a_profile_changes_is_told() {
         let key = KEYS.iter().find(|key| key.name == "spin_us").unwrap();
-        assert_eq!(other_defaults(key), [("latency", "50".to_owned())]);
+        assert_eq!(other_defaults(key), [("latency", "2000".to_owned())]);
     }
 }

@@ -88,6 +88,7 @@ fn each_setting_that_is_otherwise_is_found_with_its_remedy() {
                 "proc/meminfo" => "MemTotal: 999999999 kB",
                 "sys/devices/system/cpu/online" | "sys/class/net/eth0/device/vendor" => continue,
                 "proc/sys/net/ipv4/tcp_mem" => "1 1 1",
+                "proc/sys/net/ipv4/ip_local_port_range" => "1 2",
                 _ => "1",
             };
             let mut files = good(profile);

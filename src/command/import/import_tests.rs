@@ -162,6 +162,8 @@ fn the_old_way_to_listen() {
 fn a_guarded_broker_with_a_bridge_needs_work_and_says_so() {
     let text = "\
 listener 8883
+max_inflight_messages many
+persistent_client_expiration soon
 certfile /etc/mosquitto/certs/server.crt
 keyfile /etc/mosquitto/certs/server.key
 require_certificate true
@@ -176,8 +178,6 @@ remote_username me
 max_queued_messages 5
 include_dir /etc/mosquitto/conf.d
 frobnicate 3
-max_inflight_messages many
-persistent_client_expiration soon
 ";
     let import = translate(text);
     for line in 2..=17 {
@@ -188,15 +188,15 @@ persistent_client_expiration soon
             import.notes
         );
     }
-    assert!(about(&import, 5).contains("credentials"));
-    assert!(about(&import, 11).contains("bridge"));
-    assert!(about(&import, 13).contains("bridge"), "it is of the bridge");
-    assert!(about(&import, 15).contains("no such option"));
-    assert!(about(&import, 16).contains("\"many\" is no number"));
+    assert!(about(&import, 2).contains("\"many\" is no number"));
+    assert!(about(&import, 7).contains("credentials"));
+    assert!(about(&import, 13).contains("bridge"));
+    assert!(about(&import, 15).contains("bridge"), "it is of the bridge");
+    assert!(about(&import, 17).contains("no such option"));
     // Nobody is let in who had to show who he is: the result is refused as it stands.
     assert!(import.toml.contains("allow_anonymous = false"));
     let report = report("m.conf", &import);
-    assert!(report.contains("  m.conf:5: password_file"), "{report}");
+    assert!(report.contains("  m.conf:7: password_file"), "{report}");
     assert!(report.contains("Defaults that are otherwise"), "{report}");
 }
 

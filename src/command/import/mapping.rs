@@ -91,14 +91,14 @@ pub const OPTIONS: &[(&str, To)] = &[
     ("max_inflight_bytes", key("session", "in_flight_bytes_max", |text| bytes_or_all(text, 1024))),
     ("max_inflight_messages", key("session", "in_flight_max", |text| or_all(text, 65_535))),
     ("max_keepalive", key("listener", "keep_alive_s_max", |text| or_all_as(text, 65_535, 0))),
-    ("max_packet_size", key("listener", "packet_bytes_max", |text| or_all_as(text, 268_435_460, 268_435_460))),
+    ("max_packet_size", key("listener", "packet_bytes_max", packet_bytes)),
     ("max_qos", key("listener", "maximum_qos", |text| or_all_as(text, 2, 0))),
     ("max_queued_bytes", key("session", "outbox_bytes_max", |text| bytes_or_all(text, 1024))),
     ("max_queued_messages", key("session", "outbox_messages_max", |text| or_all(text, u64::from(u32::MAX)))),
     ("max_topic_alias", key("listener", "topic_alias_maximum", |text| or_all_as(text, 65_535, 0))),
     ("max_topic_alias_broker", key("listener", "topic_alias_maximum_outgoing", |text| or_all_as(text, 65_535, 0))),
     ("memory_limit", Nothing("memory is limited by session, retained and network limits, and by MemoryMax= of the unit")),
-    ("message_size_limit", noted("listener", "packet_bytes_max", |text| or_all_as(text, 268_435_460, 268_435_460),
+    ("message_size_limit", noted("listener", "packet_bytes_max", packet_bytes,
         "packet_bytes_max counts the whole packet, not the payload alone")),
     ("mount_point", Nothing("topics of a listener cannot be moved below another")),
     ("password_file", Nothing(NO_CREDENTIALS)),
@@ -211,6 +211,16 @@ fn bytes_or_all(text: &str, least: u64) -> Result<Option<String>, String> {
     let value = match number(text)? {
         0 => most,
         value => value.clamp(least, most),
+    };
+    Ok(Some(value.to_string()))
+}
+
+/// The size of a packet, where 0 is no limit.
+fn packet_bytes(text: &str) -> Result<Option<String>, String> {
+    let most = 268_435_460;
+    let value = match number(text)? {
+        0 => most,
+        value => value.clamp(128, most),
     };
     Ok(Some(value.to_string()))
 }
