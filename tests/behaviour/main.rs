@@ -37,5 +37,6 @@ mod shutdown;
 mod subscribe;
 mod system_topics;
 mod takeover;
+mod tools;
 mod topic_alias;
 mod wills;
