@@ -165,7 +165,7 @@ pub static KEYS: &[Key] = &[
             get: |draft| LOG_LEVELS.iter().position(|level| *level == draft.config.log.level),
         },
         unset: "",
-        doc: "The least severe lines that are logged. SIGHUP reads this section of the file again.",
+        doc: "The least severe lines that are logged.",
     },
     choice!(Log, "format", config.log.format, ["text" => LogFormat::Text, "json" => LogFormat::Json],
         "Lines for people, or one JSON object a line."),
