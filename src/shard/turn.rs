@@ -64,7 +64,7 @@ pub struct Setup {
 pub(super) struct Listener {
     /// In the configuration.
     pub(super) place: u16,
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     gate: Arc<ListenerGate>,
     pub(super) token: Token,
     pub(super) armed: bool,
