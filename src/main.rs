@@ -118,16 +118,13 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         };
         Failure::new(code, error)
     })?;
-    print_block(&startup::block(
-        &config,
-        &running.listeners,
-        &cpus,
-        &kernel.line(),
-    ));
+    let block = startup::block(&config, &running.listeners, &cpus, &kernel.line());
     let listeners = std::mem::take(&mut running.listeners);
     let control = Control::new(config, running.peers(), listeners, passed);
     let service = Service::default();
     let mut reloader = Reloader::new(arguments.clone(), control, log, service.clone());
+    // What is written down is there before anybody is told.
+    print_block(&block);
     reloader.tell_ready();
     service.watch(running.peers());
     supervise(running, signals, &mut reloader, &service)
