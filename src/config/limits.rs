@@ -264,6 +264,8 @@ pub struct NetworkLimits {
     pub output_bytes_max: u32,
     /// Bytes that one connection may bring into one turn; messages to many receivers count for more.
     pub receive_budget_bytes: u32,
+    /// How long a shard looks for work before it sleeps, microseconds.
+    pub spin_us: u32,
     /// Submission queue entries of a shard's ring.
     pub ring_entries: u32,
     /// Receive buffers of a shard; a power of two.
@@ -285,6 +287,7 @@ impl Default for NetworkLimits {
         Self {
             output_bytes_max: 1 << 20,
             receive_budget_bytes: 64 << 10,
+            spin_us: 0,
             ring_entries: 1024,
             receive_buffers: 512,
             receive_buffer_bytes: 2048,

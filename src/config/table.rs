@@ -5,6 +5,7 @@
 
 use super::keys::{Draft, Key, Kind, LOG_LEVELS, Section, Unit};
 use super::limits::{Durability, OutboxFull, Overlapping, SHARDS_MAX};
+use super::profile::Profile;
 use super::resolved::{LogFormat, SharedStrategy};
 
 const U16: u64 = u16::MAX as u64;
@@ -139,6 +140,9 @@ pub const DURABILITIES: [Durability; 3] = [Durability::Memory, Durability::Os, D
 /// All keys, grouped by section.
 #[rustfmt::skip] // one key, one entry: the table is read as a table
 pub static KEYS: &[Key] = &[
+    choice!(Top, "profile", config.profile,
+        ["balanced" => Profile::Balanced, "latency" => Profile::Latency, "throughput" => Profile::Throughput, "density" => Profile::Density],
+        "Other defaults for many keys: short times for a message, most messages for the CPU, or most clients for the memory. Keys that are set win."),
     Key {
         section: Section::Top,
         name: "shards",
@@ -185,7 +189,7 @@ pub static KEYS: &[Key] = &[
             get: |draft| LOG_LEVELS.iter().position(|level| *level == draft.config.log.level),
         },
         unset: "",
-        doc: "The least severe lines that are logged. SIGHUP reads this section of the file again.",
+        doc: "The least severe lines that are logged.",
     },
     choice!(Log, "format", config.log.format, ["text" => LogFormat::Text, "json" => LogFormat::Json],
         "Lines for people, or one JSON object a line."),
@@ -322,6 +326,8 @@ pub static KEYS: &[Key] = &[
         "Output of one connection that waits or is on its way. Beyond it QoS 0 is dropped, and QoS 1 and 2 stay in the outbox."),
     integer!(Network, "receive_budget_bytes", Bytes, 1024, 1 << 30, config.network.receive_budget_bytes,
         "Bytes that one connection may bring into one turn, so that it does not starve the others. A message to many receivers counts for more than its bytes."),
+    integer!(Network, "spin_us", Count, 0, 10_000, config.network.spin_us,
+        "Microseconds that a shard without work looks for more before it sleeps. It uses its core meanwhile: give each shard one of its own."),
     integer!(Network, "ring_entries", Count, 8, 32_768, config.network.ring_entries,
         "Submission queue entries of a shard's ring."),
     integer!(power_of_two Network, "receive_buffers", Count, 16, 32_768, config.network.receive_buffers,

@@ -12,6 +12,7 @@ pub mod mesh;
 mod output;
 mod receive;
 mod reconfigure;
+mod spin;
 mod turn;
 
 pub use connection::ListenerGate;

@@ -26,6 +26,7 @@ use super::ShardError;
 use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
 use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
+use super::spin::Spin;
 
 /// How long accept rests when descriptors have run out, milliseconds.
 const ACCEPT_RETRY_MS: u64 = 100;
@@ -66,7 +67,7 @@ pub struct Setup {
 pub(super) struct Listener {
     /// In the configuration.
     pub(super) place: u16,
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     gate: Arc<ListenerGate>,
     pub(super) token: Token,
     pub(super) armed: bool,
@@ -121,6 +122,7 @@ pub struct Shard {
     open: usize,
     draining: bool,
     grace_over: bool,
+    spin: Spin,
 }
 
 impl Shard {
@@ -176,6 +178,7 @@ impl Shard {
             open: 0,
             draining: false,
             grace_over: false,
+            spin: Spin::new(),
         };
         for listener in setup.listeners {
             shard.add_listener(listener);
@@ -262,7 +265,7 @@ impl Shard {
         if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
             return Wait::Poll;
         }
-        if self.may_begin_commit() {
+        if self.may_begin_commit() || self.spin.goes_on(self.config.network.spin_us) {
             return Wait::Poll;
         }
         self.inbox.doorbell().set_sleeping();
@@ -291,6 +294,7 @@ impl Shard {
     }
 
     fn complete(&mut self, completion: Completion, now: Now) {
+        self.spin.worked = true;
         match completion {
             Completion::Accepted {
                 token,
@@ -476,7 +480,9 @@ impl Shard {
             if self.broker.routing_cost() >= cost_max {
                 return;
             }
-            match self.inbox.next() {
+            let message = self.inbox.next();
+            self.spin.worked |= message.is_some();
+            match message {
                 None => return,
                 Some(Message::Batch(batch)) => {
                     let read = self.broker.take_batch(batch, now);
