@@ -10,7 +10,13 @@ mod connection;
 pub mod mesh;
 mod output;
 mod receive;
+mod sleeping;
 mod turn;
+
+/// What [`sleeping`] is made of: `tests/loom` gives it another.
+mod atomic {
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
 
 pub use connection::ListenerGate;
 pub use turn::{ListenerSocket, Setup, Shard};
