@@ -155,6 +155,7 @@ impl Broker {
         // Where CONNACK did fit, an acknowledgement without properties does.
         self.clients
             .send_explained(slot, Some(error.cause), |version, properties, out| {
+                let properties = Some(properties);
                 Acknowledgement { properties, ..ack }.encode(version, kind, out);
             });
     }

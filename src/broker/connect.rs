@@ -16,7 +16,7 @@ use crate::routing::application_message::MessageView;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
-use crate::session::negotiation::{Terms, shortened};
+use crate::session::negotiation::{Terms, session_expiry_interval_s, shortened};
 use crate::session::will::Will;
 
 use super::connection::{Ended, Phase};
@@ -85,7 +85,8 @@ impl Broker {
         let config = Arc::clone(&self.config);
         let limits = listener_limits(&config, listener);
         let terms = Terms::negotiate(connect, limits, &self.config.session);
-        let mut properties = terms.connack(connect, limits);
+        let expiry_interval_s = session_expiry_interval_s(connect, &self.config.session);
+        let mut properties = terms.connack(connect, expiry_interval_s, limits);
         if !assigned.is_empty() {
             properties.assigned_client_identifier = Some(&assigned);
         }
@@ -114,7 +115,7 @@ impl Broker {
         if let Some(session) = self.clients.session_mut(session_index) {
             session.connection = Some(slot);
             session.epoch = session.epoch.wrapping_add(1);
-            session.expiry_interval_s = terms.session_expiry_interval_s;
+            session.expiry_interval_s = expiry_interval_s;
             session.will = will;
         }
         if let Some(connection) = self.clients.connection_mut(slot) {

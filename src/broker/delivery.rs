@@ -3,6 +3,8 @@
 //! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
+use bytes::Bytes;
+
 use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES};
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
@@ -10,7 +12,7 @@ use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::{Counters, DropCause};
-use crate::routing::application_message::{ApplicationMessage, MessageView};
+use crate::routing::application_message::{ApplicationMessage, MessageView, payload_bytes};
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupSerial;
 use crate::routing::topic_hash::TopicHash;
@@ -27,6 +29,8 @@ use super::output::Buffers;
 pub(super) struct Publication<'a> {
     pub(super) view: MessageView<'a>,
     shared: Option<ApplicationMessage>,
+    /// Its payload, once a connection has referenced it.
+    payload: Option<Bytes>,
     /// Whether it has more than one receiver here.
     pub(super) several: bool,
 }
@@ -36,6 +40,7 @@ impl<'a> Publication<'a> {
         Self {
             view,
             shared: None,
+            payload: None,
             several: false,
         }
     }
@@ -44,6 +49,7 @@ impl<'a> Publication<'a> {
         Self {
             view: message.view(),
             shared: Some(ApplicationMessage::clone(message)),
+            payload: None,
             several: false,
         }
     }
@@ -52,6 +58,13 @@ impl<'a> Publication<'a> {
     pub(super) fn share(&mut self) -> ApplicationMessage {
         let view = self.view;
         ApplicationMessage::clone(self.shared.get_or_insert_with(|| view.to_message()))
+    }
+
+    /// The payload, to be referenced by several connections.
+    fn share_payload(&mut self) -> Bytes {
+        let message = self.share();
+        let payload = self.payload.get_or_insert_with(|| payload_bytes(&message));
+        Bytes::clone(payload)
     }
 }
 
@@ -235,40 +248,42 @@ impl Clients {
             self.counters.drop_messages(DropCause::OutputFull, 1);
             return;
         }
-        self.append(target.session, &publish, packet_bytes, publication);
-        self.mark_dirty(slot);
+        self.append(slot, &publish, packet_bytes, publication);
     }
 
     /// Appends a PUBLISH that fits, by the cheapest way.
     #[inline]
     fn append(
         &mut self,
-        session: SessionIndex,
+        slot: u32,
         publish: &PublishOut<'_>,
         packet_bytes: usize,
         publication: &mut Publication<'_>,
     ) {
         count_sent(&mut self.counters, packet_bytes, publish.payload.len());
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let mut prefab = std::mem::take(&mut self.prefab);
-        if let Some((_, _, connection)) = self.connected(session) {
-            let plain = connection.terms.outbound_alias_max == 0;
-            if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
-                let version = connection.version();
-                connection
-                    .output
-                    .append(&mut buffers, |out| publish.encode_head(version, out));
-                connection
-                    .output
-                    .append_shared(publication.share().payload_bytes());
-            } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
-                prefab.append(publish, connection, &mut buffers);
-            } else {
-                connection.append_publish(&mut buffers, publish);
-            }
+        let Some(connection) = self
+            .connections
+            .get_mut(slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let plain = connection.terms.outbound_alias_max == 0;
+        if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
+            let version = connection.version();
+            connection
+                .output
+                .append(&mut self.buffers, |out| publish.encode_head(version, out));
+            connection.output.append_shared(publication.share_payload());
+        } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
+            self.prefab.append(publish, connection, &mut self.buffers);
+        } else {
+            connection.append_publish(&mut self.buffers, publish);
         }
-        self.buffers = buffers;
-        self.prefab = prefab;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
     }
 
     #[inline]
@@ -317,8 +332,7 @@ impl Clients {
             ),
         };
         publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
-        self.append(target.session, &publish, packet_bytes, publication);
-        self.mark_dirty(slot);
+        self.append(slot, &publish, packet_bytes, publication);
     }
 
     fn queue(
@@ -464,11 +478,10 @@ impl Clients {
             publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued.clone()));
         }
         self.append(
-            index,
+            slot,
             &publish,
             packet_bytes,
             &mut Publication::of(&queued.message),
         );
-        self.mark_dirty(slot);
     }
 }

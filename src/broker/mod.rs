@@ -135,6 +135,17 @@ impl Broker {
         broker
     }
 
+    /// The configuration is this from now on. What a client was told when it connected holds until it leaves:
+    /// listeners keep their places and limits.
+    pub fn reconfigure(&mut self, config: Arc<Config>, now: Now) {
+        let interval_s = self.config.system_topics_interval_s;
+        self.clients.config = Arc::clone(&config);
+        self.config = config;
+        if self.config.system_topics_interval_s != interval_s {
+            self.restart_system_topics(now);
+        }
+    }
+
     /// This shard.
     pub fn id(&self) -> ShardId {
         self.id

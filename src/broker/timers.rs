@@ -31,8 +31,8 @@ pub(super) enum Timer {
         generation: u32,
         epoch: u32,
     },
-    /// `$SYS` topics are due.
-    SystemTopics,
+    /// `$SYS` topics are due, unless the interval has been changed.
+    SystemTopics { round: u32 },
     /// `$SYS` topics are due at once.
     SystemTopicsAtOnce,
     /// Deliveries of retained messages may go on.
@@ -69,7 +69,7 @@ impl Timer {
             } => clients
                 .session(session)
                 .is_some_and(|session| session.generation == generation),
-            Self::SystemTopics | Self::SystemTopicsAtOnce | Self::Sweep => true,
+            Self::SystemTopics { .. } | Self::SystemTopicsAtOnce | Self::Sweep => true,
         }
     }
 }
@@ -111,7 +111,7 @@ impl Broker {
                     self.end_session(session, now);
                 }
             }
-            Timer::SystemTopics => self.system_topics_due(now),
+            Timer::SystemTopics { round } => self.system_topics_due(round, now),
             Timer::SystemTopicsAtOnce => self.system_topics_at_once_due(now),
             Timer::Retained {
                 session,

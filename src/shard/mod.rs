@@ -10,6 +10,7 @@ mod connection;
 pub mod mesh;
 mod output;
 mod receive;
+mod reconfigure;
 mod sleeping;
 mod turn;
 
@@ -19,4 +20,5 @@ mod atomic {
 }
 
 pub use connection::ListenerGate;
+pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};
