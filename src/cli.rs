@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::address::ListenAddress;
 use crate::config::cpu_list::parse_cpu_list;
 use crate::config::keys::LOG_LEVELS;
-use crate::config::limits::SHARDS_MAX;
+use crate::config::limits::{Durability, SHARDS_MAX};
 use crate::config::{self, Config, ConfigErrors, Listener, LogFormat};
 
 #[derive(Debug, Parser)]
@@ -40,12 +40,38 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Look into a data directory that no broker is using
+    Store {
+        /// What to do
+        #[command(subcommand)]
+        action: StoreAction,
+    },
     /// Let a running broker read its configuration again; the difference is printed
     Reload(ReloadArguments),
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
         key: Option<String>,
+    },
+}
+
+/// What to do with a data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StoreAction {
+    /// Read all of it and say what is damaged; exit code 6 if anything is
+    Check {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Print every record, a line each
+    Dump {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Print how much of what it holds
+    Stats {
+        /// The data directory
+        dir: PathBuf,
     },
 }
 
@@ -61,6 +87,8 @@ pub enum Command {
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
     },
+    /// Look into a data directory.
+    Store(StoreAction),
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
     /// Explain a key, or all.
@@ -88,6 +116,12 @@ pub struct RunArguments {
     /// How many shards; one for each core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     pub shards: Option<u16>,
+    /// Where sessions and retained messages are kept; without it they end with the process
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// What acknowledgements promise: nothing, to survive a killed process, or a loss of power
+    #[arg(long, value_name = "PROMISE", value_parser = ["memory", "os", "fsync"])]
+    pub durability: Option<String>,
     /// Least severe lines that are logged
     #[arg(long, value_name = "LEVEL", value_parser = LOG_LEVELS)]
     pub log_level: Option<String>,
@@ -136,6 +170,9 @@ pub enum ResolveError {
     /// The same `--listen` twice.
     #[error("--listen {0} is given twice")]
     Twice(ListenAddress),
+    /// A promise that nothing can keep.
+    #[error("--durability {0} needs --data-dir, or data_dir in the file: say where to keep it")]
+    NoDataDir(String),
 }
 
 impl RunArguments {
@@ -156,6 +193,19 @@ impl RunArguments {
         }
         if let Some(shards) = self.shards {
             config.shards = Some(shards);
+        }
+        if self.data_dir.is_some() {
+            config.data_dir.clone_from(&self.data_dir);
+        }
+        if let Some(word) = &self.durability {
+            config.durability = match word.as_str() {
+                "memory" => Some(Durability::Memory),
+                "os" => Some(Durability::Os),
+                _ => Some(Durability::Fsync),
+            };
+            if config.data_dir.is_none() && word != "memory" {
+                return Err(ResolveError::NoDataDir(word.clone()));
+            }
         }
         if let Some(level) = &self.log_level {
             config.log.level.clone_from(level);
@@ -208,6 +258,7 @@ fn command(cli: Cli) -> Command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Store { action }) => Command::Store(action),
         Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }
@@ -311,12 +362,15 @@ mod tests {
             ("--listen 1883", "127.0.0.1:1883"),
             ("--log-level loud", "trace"),
             ("--log-format xml", "json"),
+            ("--durability safe", "fsync"),
             ("check", "<FILE>"),
             ("--shards 2 explain", "cannot be used with"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
         }
+        let promised = run("--durability os").resolve().unwrap_err();
+        assert!(promised.to_string().contains("--data-dir"), "{promised}");
         let error = run("--config /nonexistent/r.toml")
             .resolve()
             .unwrap_err()
@@ -325,6 +379,13 @@ mod tests {
             error.starts_with("/nonexistent/r.toml: cannot read"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn store() {
+        let stats = StoreAction::Stats { dir: "d".into() };
+        assert_eq!(parsed("store stats d"), Ok(Command::Store(stats)));
+        assert!(parsed("store stats").unwrap_err().contains("<DIR>"));
     }
 
     #[test]

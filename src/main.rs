@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
-use ringmq::cli::{self, Command, RunArguments};
+use ringmq::cli::{self, Command, RunArguments, StoreAction};
 use ringmq::command::Failure;
 use ringmq::command::reload::{self, Reloader};
 use ringmq::config::{self, Config};
@@ -17,6 +17,7 @@ use ringmq::runtime::reload::Control;
 use ringmq::runtime::service::Service;
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
+use ringmq::storage::{StoreError, inspect};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
+        Command::Store(action) => look_into(&action),
         Command::Reload(arguments) => reload::ask(&arguments).map(|text| print_block(&text)),
         Command::Check {
             explain: Some(key), ..
@@ -53,6 +55,25 @@ fn check(file: &std::path::Path) -> Result<(), Failure> {
     config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
     print_block(&format!("{}: no errors\n", file.display()));
     Ok(())
+}
+
+fn look_into(action: &StoreAction) -> Result<(), Failure> {
+    let failed = |error: StoreError| Failure::new(exit_code::STORAGE, error);
+    match action {
+        StoreAction::Check { dir } => {
+            let check = inspect::check(dir).map_err(failed)?;
+            print_block(&check.text);
+            match check.is_damaged {
+                true => Err(Failure::new(exit_code::STORAGE, "the store is damaged")),
+                false => Ok(()),
+            }
+        }
+        StoreAction::Dump { dir } => inspect::dump(dir, print_block).map_err(failed),
+        StoreAction::Stats { dir } => {
+            print_block(&inspect::stats(dir).map_err(failed)?);
+            Ok(())
+        }
+    }
 }
 
 fn explain(key: Option<&str>) -> Result<(), Failure> {
@@ -90,6 +111,7 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
             LaunchError::Shard { .. } => exit_code::KERNEL,
+            LaunchError::Store(_) | LaunchError::Log { .. } => exit_code::STORAGE,
             LaunchError::Mesh(_) => exit_code::UNEXPECTED,
         };
         Failure::new(code, error)
@@ -99,6 +121,7 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &running.listeners,
         &cpus,
         &kernel.line(),
+        running.store.as_ref().map(|store| store.summary.as_str()),
     ));
     let listeners = std::mem::take(&mut running.listeners);
     let control = Control::new(config, running.peers(), listeners, passed);
@@ -153,6 +176,9 @@ fn supervise(
             }
             Ok(Event::Signal(_)) => reloader.reload(),
             Ok(Event::Ended(Ok(()))) => return Err(unexpected(&"the shards ended by themselves")),
+            Ok(Event::Ended(Err(error @ LaunchError::Log { .. }))) => {
+                return Err(Failure::new(exit_code::STORAGE, error));
+            }
             Ok(Event::Ended(Err(error))) => return Err(unexpected(&error)),
             Err(error) => return Err(unexpected(&error)),
         }

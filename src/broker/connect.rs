@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::config::limits::Durability;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::frame::{Framing, frame};
 use crate::mqtt::packet::PacketType;
@@ -113,11 +114,12 @@ impl Broker {
         };
         let will = connect.will.as_ref().map(|will| Box::new(self.will(will)));
         if let Some(session) = self.clients.session_mut(session_index) {
-            session.connection = Some(slot);
+            session.set_connection(Some(slot));
             session.epoch = session.epoch.wrapping_add(1);
             session.expiry_interval_s = expiry_interval_s;
             session.will = will;
         }
+        self.record_connected(session_index, listener, now);
         if let Some(connection) = self.clients.connection_mut(slot) {
             connection.phase = Phase::Connected(session_index);
             connection.terms = terms;
@@ -138,6 +140,23 @@ impl Broker {
         self.member_availability(session_index);
         self.pump(session_index, now);
         Ok(())
+    }
+
+    /// The log learns of the connection, and of a session that is to outlive it.
+    fn record_connected(&mut self, index: SessionIndex, listener: u16, now: Now) {
+        if !self.clients.journal.is_on() {
+            return;
+        }
+        let durability = self.config.durability_at(listener);
+        let Some(session) = self.clients.session_mut(index) else {
+            return;
+        };
+        if let Some(recorded) = &mut session.recorded {
+            recorded.durability = durability.max(Durability::Os);
+            self.record_session(index, now.mono_ms);
+        } else if durability > Durability::Memory && session.is_persistent() {
+            self.begin_recording(index, durability, now.mono_ms);
+        }
     }
 
     /// What must be right before the session is touched.
@@ -217,7 +236,7 @@ impl Broker {
         now: Now,
     ) -> Option<SessionIndex> {
         let session = self.clients.find(client_identifier)?;
-        if let Some(old) = self.clients.session(session)?.connection {
+        if let Some(old) = self.clients.session(session)?.connection() {
             if clean_start && let Some(session) = self.clients.session_mut(session) {
                 // The session ends with the connection, and so the Will is due at once.
                 session.expiry_interval_s = 0;
@@ -236,7 +255,7 @@ impl Broker {
             return None;
         }
         if fault::on(Fault::WillNotCancelled) {
-            self.publish_will(session, now);
+            self.publish_will(session, None, now);
         }
         // The client is back before the Will was due: it is not sent [MQTT-3.1.3-9].
         self.clients.session_mut(session)?.will = None;

@@ -52,6 +52,8 @@ pub struct Connection {
     pub last_packet_ms: u64,
     /// SUBACKs that wait for other shards.
     pub pending_subacks: u16,
+    /// Acknowledgements that wait for the log of this shard or another.
+    pub pending_acknowledgements: u32,
     /// QoS 2 messages received on this connection and not released: what counts against the Receive Maximum,
     /// which starts anew with every connection (4.9).
     pub unreleased: u16,
@@ -71,6 +73,7 @@ impl Connection {
             serial,
             last_packet_ms: now_ms,
             pending_subacks: 0,
+            pending_acknowledgements: 0,
             unreleased: 0,
             aliases: None,
         }

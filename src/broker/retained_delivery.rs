@@ -335,7 +335,7 @@ impl Broker {
             qos: QoS::from_bits(subscriber.qos_bits()).unwrap_or(QoS::AtMostOnce),
             retain: true, // [MQTT-3.3.1-8]
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
-            shared_group: None,
+            group: None,
         };
         self.clients
             .send_or_queue(&target, &mut Publication::of(message), now.mono_ms);

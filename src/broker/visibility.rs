@@ -28,6 +28,8 @@ pub struct WantsRetained {
 pub struct PendingSuback {
     /// The changes that must be confirmed.
     pub sequence: u64,
+    /// Up to where the log must be safe.
+    pub safe_at: u64,
     /// The connection.
     pub slot: u32,
     /// Tells it from an earlier one in the same slot.
@@ -104,10 +106,11 @@ impl Visibility {
         *confirmed = sequence;
     }
 
-    /// The next SUBACK that may leave.
-    pub fn next_visible(&mut self) -> Option<PendingSuback> {
-        let sequence = self.pending.front()?.sequence;
-        match self.is_visible(sequence) || fault::on(Fault::SubackEarly) {
+    /// The next SUBACK that may leave, if the log is safe up to `committed`.
+    pub fn next_visible(&mut self, committed: u64) -> Option<PendingSuback> {
+        let front = self.pending.front()?;
+        let visible = self.is_visible(front.sequence) || fault::on(Fault::SubackEarly);
+        match visible && front.safe_at <= committed {
             true => self.pending.pop_front(),
             false => None,
         }

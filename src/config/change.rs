@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::keys::{Draft, Section};
+use super::limits::Durability;
 use super::resolved::{Config, Listener};
 
 /// Places of listeners at most, closed ones included; beyond it only a restart helps.
@@ -16,6 +17,8 @@ pub const LISTENER_PLACES_MAX: usize = 4096;
 pub const NEEDS_RESTART: &[&str] = &[
     "shards",
     "cores",
+    "data_dir",
+    "durability",
     "runtime_directory",
     "listener.unix_owner",
     "listener.unix_group",
@@ -25,12 +28,18 @@ pub const NEEDS_RESTART: &[&str] = &[
     "network.receive_buffer_bytes",
     "network.mesh_staged_bytes_max",
     "network.inbox_batches_max",
+    "storage.segment_bytes",
+    "storage.unwritten_bytes_max",
+    "storage.bytes_max",
 ];
 
 /// Puts back what only a restart changes.
 fn keep_what_needs_a_restart(config: &mut Config, running: &Config) {
     config.shards = running.shards;
     config.cores.clone_from(&running.cores);
+    config.data_dir.clone_from(&running.data_dir);
+    config.durability = running.durability;
+    config.storage = running.storage.clone();
     config
         .runtime_directory
         .clone_from(&running.runtime_directory);
@@ -116,6 +125,12 @@ pub fn plan(running: &Config, wanted: &Config) -> Result<Plan, String> {
         ));
     }
     config.listeners = listeners;
+    if running.durability_max() == Durability::Memory
+        && config.durability_max() > Durability::Memory
+    {
+        let cause = "listener.durability: the broker runs without a store; restart to open it";
+        return Err(cause.into());
+    }
     Ok(Plan {
         config,
         changes,
@@ -308,6 +323,24 @@ mod tests {
             ]
         );
         assert!(plan.changes_now());
+    }
+
+    #[test]
+    fn a_listener_cannot_promise_what_needs_a_store_that_is_not_open() {
+        let text = |top: &str, of_listener: &str| {
+            config(&format!("data_dir = \"/tmp/x\"\n{top}{TWO}{of_listener}"))
+        };
+        let running = text("durability = \"memory\"\n", "");
+        let wanted = text("durability = \"memory\"\n", "durability = \"os\"\n");
+        assert!(plan(&running, &wanted).is_err_and(|cause| cause.contains("store")));
+        // The default of all waits for a restart.
+        let later = plan(&running, &text("", "")).unwrap();
+        assert_eq!(later.config, running);
+        assert!(!later.changes_now() && later.changes.len() == 1);
+        // With a store that is open a listener may promise more or less.
+        let open = text("durability = \"os\"\n", "");
+        let less = text("durability = \"os\"\n", "durability = \"memory\"\n");
+        assert!(plan(&open, &less).unwrap().changes_now());
     }
 
     #[test]

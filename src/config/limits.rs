@@ -53,6 +53,25 @@ pub const RETAINED_SETTLE_MS: u64 = 1_000;
 /// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
+/// The buffer of a group of log records that is kept to be filled again, at most, bytes.
+pub const POOLED_GROUP_BYTES_MAX: usize = 4 << 20;
+/// What a rewrite of the log records in one turn, about, bytes: well below a millisecond.
+pub const REWRITE_BYTES_PER_TURN_MAX: usize = 128 << 10;
+/// Acknowledgements of one shard that wait for commits, its own or others'; beyond it PUBLISH is not read.
+pub const PENDING_ACKNOWLEDGEMENTS_MAX: usize = 65_536;
+
+/// What an acknowledgement of the broker promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing survives the process.
+    #[default]
+    Memory,
+    /// What is acknowledged survives a killed process.
+    Os,
+    /// What is acknowledged survives a loss of power.
+    Fsync,
+}
+
 /// What happens to a message for an outbox that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxFull {
@@ -263,6 +282,27 @@ impl Default for NetworkLimits {
             inbox_batches_max: 256,
             listen_backlog: 4096,
             close_linger_s: 5,
+        }
+    }
+}
+
+/// Limits of the store, per shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageLimits {
+    /// Size of a file of the log, bytes.
+    pub segment_bytes: u64,
+    /// Records that wait to be written, bytes; beyond it PUBLISH packets are not read.
+    pub unwritten_bytes_max: u32,
+    /// Length of the log, bytes; beyond it nothing new is taken.
+    pub bytes_max: u64,
+}
+
+impl Default for StorageLimits {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            unwritten_bytes_max: 16 << 20,
+            bytes_max: 1 << 40,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::error::{Collector, ConfigError, ConfigErrors};
 use super::keys::{
     Draft, DraftListener, Key, Kind, LOG_LEVELS, Section, Unit, literal, parse_size,
 };
+use super::limits::Durability;
 use super::owner;
 use super::resolved::{Config, Listener};
 use super::unknown::meant;
@@ -55,6 +56,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
     // What was saved from broken syntax would only give errors that are none.
     if reader.errors.is_empty() {
         reader.top(table.get_ref());
+        reader.check_durability(table.get_ref());
     }
     if !reader.errors.is_empty() {
         return Err(reader.errors.into_errors());
@@ -87,6 +89,34 @@ impl Reader<'_> {
             }
         }
         self.draft.config.redirect = self.draft.redirect();
+    }
+
+    /// A promise beyond the process needs a place for it.
+    fn check_durability(&mut self, table: &DeTable<'_>) {
+        let config = &self.draft.config;
+        let promised =
+            |durability: Option<Durability>| durability.is_some_and(|d| d > Durability::Memory);
+        let of_listener = self
+            .listeners
+            .iter()
+            .any(|listener| promised(listener.durability));
+        if config.data_dir.is_some() || !(promised(config.durability) || of_listener) {
+            return;
+        }
+        let message = "needs data_dir: say where sessions and retained messages are kept";
+        let key = if promised(config.durability) {
+            "durability"
+        } else {
+            "listener"
+        };
+        if let Some(place) = table.get(key) {
+            let path = if key == "listener" {
+                "listener.durability"
+            } else {
+                key
+            };
+            self.error(place, path, message);
+        }
     }
 
     fn section(&mut self, section: Section, value: &Spanned<DeValue<'_>>) {
@@ -192,6 +222,7 @@ impl Reader<'_> {
             None => free_listener_name(&self.listeners, &listener.name),
         };
         listener.unix = draft.unix;
+        listener.durability = draft.durability;
         listener.limits = draft.limits;
         self.listeners.push(listener);
     }

@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use super::address::ListenAddress;
-use super::limits::{ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits};
+use super::limits::{
+    Durability, ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits,
+    StorageLimits,
+};
 
 /// Where MQTT listens when nothing is configured: loopback, the registered port.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:1883";
@@ -50,6 +53,8 @@ pub struct Listener {
     pub unix: UnixOptions,
     /// Whether clients without credentials may connect.
     pub allow_anonymous: bool,
+    /// What acknowledgements to its clients promise, if not what the whole broker does.
+    pub durability: Option<Durability>,
     /// Its limits.
     pub limits: ListenerLimits,
     /// It was there when the process started or later and is no more, or has another place: nobody is
@@ -120,6 +125,12 @@ pub struct Config {
     pub network: NetworkLimits,
     /// How often `$SYS` topics are published, seconds; 0 is never.
     pub system_topics_interval_s: u16,
+    /// Where sessions and retained messages are kept; without it they end with the process.
+    pub data_dir: Option<String>,
+    /// What acknowledgements promise; `fsync` if not set and there is a `data_dir`.
+    pub durability: Option<Durability>,
+    /// Limits of the store.
+    pub storage: StorageLimits,
     /// Points all clients elsewhere.
     pub redirect: Option<Redirect>,
     /// What is logged.
@@ -140,9 +151,33 @@ impl Listener {
             allow_anonymous: address.is_local(),
             address,
             unix: UnixOptions::default(),
+            durability: None,
             limits: ListenerLimits::default(),
             closed: false,
         }
+    }
+}
+
+impl Config {
+    /// What acknowledgements to the clients of a listener promise.
+    pub fn durability_at(&self, listener: u16) -> Durability {
+        if self.data_dir.is_none() {
+            return Durability::Memory;
+        }
+        let listener = self.listeners.get(usize::from(listener));
+        listener
+            .and_then(|listener| listener.durability)
+            .or(self.durability)
+            .unwrap_or(Durability::Fsync)
+    }
+
+    /// The strongest promise that is made anywhere.
+    pub fn durability_max(&self) -> Durability {
+        let listeners = (0u16..).zip(&self.listeners);
+        listeners
+            .map(|(listener, _)| self.durability_at(listener))
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -160,6 +195,9 @@ impl Default for Config {
             retained: RetainedLimits::default(),
             network: NetworkLimits::default(),
             system_topics_interval_s: SYSTEM_TOPICS_INTERVAL_S,
+            data_dir: None,
+            durability: None,
+            storage: StorageLimits::default(),
             redirect: None,
             log: LogConfig::default(),
             shutdown_grace_s: SHUTDOWN_GRACE_S,

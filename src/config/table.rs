@@ -4,7 +4,7 @@
 //! through each key's own `get`.
 
 use super::keys::{Draft, Key, Kind, LOG_LEVELS, Section, Unit};
-use super::limits::{OutboxFull, Overlapping, SHARDS_MAX};
+use super::limits::{Durability, OutboxFull, Overlapping, SHARDS_MAX};
 use super::resolved::{LogFormat, SharedStrategy};
 
 const U16: u64 = u16::MAX as u64;
@@ -116,6 +116,26 @@ fn put_mode(draft: &mut Draft, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A durability that may be absent.
+macro_rules! durability {
+    ($section:ident, $($at:ident).+, $unset:literal, $doc:expr) => {
+        Key {
+            section: Section::$section,
+            name: "durability",
+            kind: Kind::Choice {
+                values: &["memory", "os", "fsync"],
+                set: |draft, index| draft.$($at).+ = DURABILITIES.get(index).copied(),
+                get: |draft| DURABILITIES.iter().position(|value| Some(*value) == draft.$($at).+),
+            },
+            unset: $unset,
+            doc: $doc,
+        }
+    };
+}
+
+/// In the order of their words.
+pub const DURABILITIES: [Durability; 3] = [Durability::Memory, Durability::Os, Durability::Fsync];
+
 /// All keys, grouped by section.
 #[rustfmt::skip] // one key, one entry: the table is read as a table
 pub static KEYS: &[Key] = &[
@@ -143,6 +163,10 @@ pub static KEYS: &[Key] = &[
         unset: "all CPUs that the process may use",
         doc: "The CPUs that shards are pinned to, in this order.",
     },
+    text!(Top, "data_dir", "a path", config.data_dir, "none: everything is in memory",
+        "The directory where sessions and retained messages are kept, so that they survive a restart. One broker at a time uses it."),
+    durability!(Top, config.durability, "\"fsync\" with data_dir, \"memory\" without",
+        "What PUBACK, PUBREC and SUBACK promise of persistent sessions and retained messages: nothing beyond the process, to survive a killed process, or to survive a loss of power."),
     text!(Top, "runtime_directory", "the path of a directory", config.runtime_directory, "RUNTIME_DIRECTORY of the environment, which systemd sets; or none",
         "Where the broker writes its process number and the configuration it runs with, for \"ringmq reload\"."),
     integer!(Top, "shutdown_grace_s", Seconds, 0, 3600, config.shutdown_grace_s,
@@ -217,6 +241,8 @@ pub static KEYS: &[Key] = &[
         unset: "\"0660\"",
         doc: "Permissions of the Unix socket.",
     },
+    durability!(Listener, listener.durability, "that of the top level",
+        "The same for the clients of this listener: their sessions, and what they publish."),
     integer!(Listener, "connections_max", Count, 1, 10_000_000, listener.limits.connections_max,
         "Connections through this listener at once; further ones are closed at accept."),
     integer!(Listener, "connect_timeout_s", Seconds, 1, 3600, listener.limits.connect_timeout_s,
@@ -308,6 +334,14 @@ pub static KEYS: &[Key] = &[
         "Connections that the kernel queues before they are accepted; net.core.somaxconn caps it."),
     integer!(Network, "close_linger_s", Seconds, 0, 3600, config.network.close_linger_s,
         "How long the last packets to a client may take before its connection is closed."),
+
+    integer!(Storage, "segment_bytes", Bytes, 1 << 20, 1 << 30, config.storage.segment_bytes,
+        "Size of a file of the log. Each shard has at least two."),
+    integer!(Storage, "unwritten_bytes_max", Bytes, 64 << 10, 1 << 30, config.storage.unwritten_bytes_max,
+        "Records of one shard that wait for the disk. Beyond it PUBLISH packets are not read."),
+
+    integer!(Storage, "bytes_max", Bytes, 4 << 20, 1 << 50, config.storage.bytes_max,
+        "Length of the log of one shard. Beyond it, what would have to be recorded is refused with 0x97."),
 
     integer!(SystemTopics, "interval_s", Seconds, 0, U16, config.system_topics_interval_s,
         "How often $SYS topics are published. 0 is never."),

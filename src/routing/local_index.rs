@@ -48,6 +48,11 @@ impl Subscriber {
         self.options & 3
     }
 
+    /// Subscription Options as their byte.
+    pub fn options(&self) -> u8 {
+        self.options
+    }
+
     /// No Local.
     #[inline]
     pub fn no_local(&self) -> bool {

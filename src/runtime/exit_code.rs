@@ -15,8 +15,11 @@ pub const LISTEN: u8 = 4;
 /// Ended before all clients had their last packets: a second signal came, or the grace time was over.
 pub const CUT_SHORT: u8 = 5;
 
+/// The store cannot be used, or has failed: nothing that was acknowledged is lost.
+pub const STORAGE: u8 = 6;
+
 /// Every exit code with its meaning, for the manual.
-pub const ALL: [(u8, &str); 6] = [
+pub const ALL: [(u8, &str); 7] = [
     (OK, "ended as asked"),
     (
         UNEXPECTED,
@@ -34,6 +37,10 @@ pub const ALL: [(u8, &str); 6] = [
     (
         CUT_SHORT,
         "ended by a second signal, or because the grace time was over",
+    ),
+    (
+        STORAGE,
+        "the store cannot be used, or has failed; nothing that was acknowledged is lost",
     ),
 ];
 

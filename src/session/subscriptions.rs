@@ -58,6 +58,12 @@ impl Subscriptions {
         }
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = FilterId> + '_ {
+        let many = self.many.iter().flat_map(|many| many.iter());
+        self.few.iter().chain(many).copied()
+    }
+
     /// Takes all.
     pub fn take(&mut self) -> impl Iterator<Item = FilterId> + use<> {
         let Self { few, many } = std::mem::take(self);

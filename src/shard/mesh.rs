@@ -25,6 +25,8 @@ pub enum Message {
     Batch(Batch),
     /// A connection whose home is here.
     Adopt(Box<Handover>),
+    /// Every shard is ready: accept.
+    Open,
     /// The configuration is this from now on.
     Reconfigure(Arc<Config>),
     /// Listeners are opened, moved or closed. Every shard has a configuration with their places by then.

@@ -7,6 +7,7 @@
 //! Not here: what packets mean (`broker`), system calls (`net`).
 
 mod connection;
+mod durable;
 pub mod mesh;
 mod output;
 mod receive;
@@ -20,5 +21,6 @@ mod atomic {
 }
 
 pub use connection::ListenerGate;
+pub use durable::ShardError;
 pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

@@ -31,7 +31,8 @@ fn shard() -> (Shard, std::net::SocketAddr) {
         peers,
         started: (Instant::now(), 0),
     };
-    (Shard::new(setup).unwrap(), address)
+    assert!(setup.peers[0].send(Message::Open).is_ok());
+    (Shard::new(setup, None).unwrap(), address)
 }
 
 /// Makes turns until `count` bytes have come.

@@ -14,7 +14,9 @@ mod support;
 
 mod cli;
 mod connect;
+mod crash;
 mod delivery_window;
+mod durable;
 mod handover;
 mod hostile;
 mod keep_alive;
