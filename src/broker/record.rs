@@ -203,8 +203,7 @@ impl Clients {
             return;
         };
         publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
-        self.append(target.session, publish, packet_bytes, publication);
-        self.mark_dirty(slot);
+        self.append(slot, publish, packet_bytes, publication);
     }
 
     /// A message of the outbox gets its Packet Identifier and is sent when that is safe.
