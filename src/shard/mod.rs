@@ -12,8 +12,14 @@ pub mod mesh;
 mod output;
 mod receive;
 mod reconfigure;
+mod sleeping;
 mod spin;
 mod turn;
+
+/// What [`sleeping`] is made of: `tests/loom` gives it another.
+mod atomic {
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
 
 pub use connection::ListenerGate;
 pub use durable::ShardError;
