@@ -38,7 +38,7 @@ fn doctor_says_the_same_to_people_to_programs_and_by_its_exit_code() {
             changes,
             "{text:?}"
         );
-        let code = if changes > 0 { 6 } else { 0 };
+        let code = if changes > 0 { 7 } else { 0 };
         for output in [&text, &json] {
             assert_eq!(output.status.code(), Some(code), "{output:?}");
         }
