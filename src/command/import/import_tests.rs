@@ -8,9 +8,14 @@ fn config(import: &Import) -> Config {
     config::parse(&import.toml, "t").unwrap_or_else(|errors| panic!("{errors}\n{}", import.toml))
 }
 
+fn translate(text: &str) -> Import {
+    super::translate(&lines("m.conf", text))
+}
+
 /// The notes about a line.
 fn about(import: &Import, line: usize) -> String {
-    let notes = import.notes.iter().filter(|note| note.line == Some(line));
+    let place = Some(format!("m.conf:{line}"));
+    let notes = import.notes.iter().filter(|note| note.place == place);
     notes.map(|note| note.text.as_str()).collect()
 }
 
@@ -176,7 +181,7 @@ address cloud.example.org:8883
 topic # out 1
 remote_username me
 max_queued_messages 5
-include_dir /etc/mosquitto/conf.d
+log_facility 5
 frobnicate 3
 ";
     let import = translate(text);
@@ -195,7 +200,7 @@ frobnicate 3
     assert!(about(&import, 17).contains("no such option"));
     // Nobody is let in who had to show who he is: the result is refused as it stands.
     assert!(import.toml.contains("allow_anonymous = false"));
-    let report = report("m.conf", &import);
+    let report = report(&import);
     assert!(report.contains("  m.conf:7: password_file"), "{report}");
     assert!(report.contains("Defaults that are otherwise"), "{report}");
 }
@@ -216,4 +221,47 @@ fn every_option_of_the_table_gives_a_good_file() {
             );
         }
     }
+}
+
+#[test]
+fn included_files_are_read_where_they_are_included() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let more = path("conf.d");
+    std::fs::create_dir(&more).unwrap();
+    std::fs::write(more.join("b.conf"), "max_connections 5\nlog_dest syslog\n").unwrap();
+    std::fs::write(
+        more.join("A.conf"),
+        "listener 1884 127.0.0.1\nallow_anonymous true\n",
+    )
+    .unwrap();
+    std::fs::write(more.join("not.txt"), "listener 1\n").unwrap();
+    let main = path("mosquitto.conf");
+    std::fs::write(
+        &main,
+        format!("include_dir {}\nmax_qos 1\n", more.display()),
+    )
+    .unwrap();
+    let (toml, report) = run(&main).unwrap();
+    let config = config::parse(&toml, "t").unwrap();
+    assert_eq!(config.listeners.len(), 1);
+    let limits = &config.listeners[0].limits;
+    assert_eq!(
+        (limits.connections_max, limits.capabilities.maximum_qos),
+        (5, 1)
+    );
+    assert!(
+        report.contains(&format!("{}:2: log_dest", more.join("b.conf").display())),
+        "{report}"
+    );
+
+    std::fs::write(&main, "include_dir /nonexistent\n").unwrap();
+    assert!(run(&main).unwrap_err().cause.contains("/nonexistent"));
+    std::fs::write(
+        more.join("b.conf"),
+        format!("include_dir {}\n", more.display()),
+    )
+    .unwrap();
+    std::fs::write(&main, format!("include_dir {}\n", more.display())).unwrap();
+    assert!(run(&main).unwrap_err().cause.contains("include each other"));
 }

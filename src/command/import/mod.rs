@@ -7,7 +7,7 @@ mod mapping;
 mod mosquitto;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::runtime::exit_code;
@@ -15,11 +15,14 @@ use crate::runtime::exit_code;
 use super::Failure;
 use mosquitto::Imported;
 
+/// Files that are read for one import; more must be a circle.
+const FILES_MAX: usize = 1000;
+
 /// A line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The line of the file; `None` if it is about what the file does not say.
-    pub line: Option<usize>,
+    /// File and line; `None` if it is about what the file does not say.
+    pub place: Option<String>,
     /// What, and what to do.
     pub text: String,
 }
@@ -37,13 +40,72 @@ pub struct Import {
     pub faults: Vec<String>,
 }
 
-/// Translates the text of a `mosquitto.conf`.
-pub fn translate(text: &str) -> Import {
+/// A line with its place, as `mosquitto.conf:3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// File and number.
+    pub place: String,
+    /// As it is.
+    pub text: String,
+}
+
+/// The lines of a text.
+fn lines(file: &str, text: &str) -> Vec<Line> {
+    let numbered = (1..).zip(text.lines());
+    numbered
+        .map(|(number, text)| Line {
+            place: format!("{file}:{number}"),
+            text: text.into(),
+        })
+        .collect()
+}
+
+/// The lines of a file, with those of the directories that it includes where it includes them.
+fn read(file: &Path, files: &mut usize) -> Result<Vec<Line>, String> {
+    *files += 1;
+    if *files > FILES_MAX {
+        return Err(format!(
+            "more than {FILES_MAX} files are included; do they include each other?"
+        ));
+    }
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let mut all = Vec::new();
+    for line in lines(&file.display().to_string(), &text) {
+        match line.text.trim().strip_prefix("include_dir") {
+            Some(directory) if directory.starts_with(char::is_whitespace) => {
+                for file in included(Path::new(directory.trim()))? {
+                    all.extend(read(&file, files)?);
+                }
+            }
+            _ => all.push(line),
+        }
+    }
+    Ok(all)
+}
+
+/// The files of a directory that count: `*.conf`, capitals first.
+fn included(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = std::fs::read_dir(directory)
+        .map_err(|error| format!("cannot read {}: {error}", directory.display()))?;
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "conf")
+        })
+        .collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Translates the lines of a `mosquitto.conf`.
+pub fn translate(lines: &[Line]) -> Import {
     let Imported {
         toml,
         notes,
         defaults,
-    } = mosquitto::import(text);
+    } = mosquitto::import(lines);
     let faults = match config::parse(&toml, "the result") {
         Ok(_) => Vec::new(),
         Err(errors) => errors.0.iter().map(ToString::to_string).collect(),
@@ -61,16 +123,14 @@ pub fn translate(text: &str) -> Import {
 /// # Errors
 /// The file cannot be read.
 pub fn run(file: &Path) -> Result<(String, String), Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let cause = format!("cannot read {}: {error}", file.display());
-        Failure::new(exit_code::CONFIGURATION, cause)
-    })?;
-    let import = translate(&text);
-    let report = report(&file.display().to_string(), &import);
+    let lines =
+        read(file, &mut 0).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let import = translate(&lines);
+    let report = report(&import);
     Ok((import.toml, report))
 }
 
-fn report(file: &str, import: &Import) -> String {
+fn report(import: &Import) -> String {
     let mut out = String::new();
     let list = |out: &mut String, title: &str, notes: &[Note]| {
         if notes.is_empty() {
@@ -79,8 +139,8 @@ fn report(file: &str, import: &Import) -> String {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(out, "{title}:");
         for note in notes {
-            let _ = match note.line {
-                Some(line) => writeln!(out, "  {file}:{line}: {}", note.text),
+            let _ = match &note.place {
+                Some(place) => writeln!(out, "  {place}: {}", note.text),
                 None => writeln!(out, "  {}", note.text),
             };
         }

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use crate::config::address::ListenAddress;
 use crate::config::keys::{Section, literal};
 
-use super::Note;
 use super::mapping::{DEFAULTS, To, boolean, option};
+use super::{Line, Note};
 
 /// What a file became.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ struct Reader {
     common: Keys,
     allow_anonymous: Option<bool>,
     /// `port`, `bind_address` and what is set before the first `listener`.
-    default: Option<(u16, Option<String>, usize)>,
+    default: Option<(u16, Option<String>, String)>,
     places: Vec<Place>,
     per_listener: bool,
     /// Inside a bridge, to which all lines belong up to the next listener.
@@ -50,18 +50,18 @@ struct Reader {
 }
 
 /// Translates the text of a file.
-pub fn import(text: &str) -> Imported {
+pub fn import(lines: &[Line]) -> Imported {
     let mut reader = Reader {
-        per_listener: text
-            .lines()
-            .filter_map(words)
+        per_listener: lines
+            .iter()
+            .filter_map(|line| words(&line.text))
             .any(|(name, value)| name == "per_listener_settings" && boolean(value) == Ok(true)),
         ..Reader::default()
     };
-    for (number, line) in (1..).zip(text.lines()) {
-        if let Some((name, value)) = words(line) {
+    for line in lines {
+        if let Some((name, value)) = words(&line.text) {
             reader.seen.push(name.into());
-            reader.line(number, name, value);
+            reader.line(&line.place, name, value);
         }
     }
     reader.finish()
@@ -78,14 +78,14 @@ fn words(line: &str) -> Option<(&str, &str)> {
 }
 
 impl Reader {
-    fn note(&mut self, line: usize, text: impl Into<String>) {
+    fn note(&mut self, line: &str, text: impl Into<String>) {
         self.notes.push(Note {
-            line: Some(line),
+            place: Some(line.into()),
             text: text.into(),
         });
     }
 
-    fn line(&mut self, line: usize, name: &str, value: &str) {
+    fn line(&mut self, line: &str, name: &str, value: &str) {
         match name {
             "listener" => {
                 self.in_bridge = false;
@@ -96,11 +96,11 @@ impl Reader {
                 self.mapped(line, name, value);
             }
             "port" => match value.parse() {
-                Ok(port) => self.default.get_or_insert((port, None, line)).0 = port,
+                Ok(port) => self.default.get_or_insert((port, None, line.into())).0 = port,
                 Err(_) => self.note(line, format!("\"{value}\" is no port")),
             },
             "bind_address" => {
-                self.default.get_or_insert((1883, None, line)).1 = Some(value.into());
+                self.default.get_or_insert((1883, None, line.into())).1 = Some(value.into());
             }
             "socket_domain" => self.socket_domain(line, value),
             "allow_anonymous" => match boolean(value) {
@@ -111,10 +111,6 @@ impl Reader {
                 self.persistence(line, name, value);
             }
             "log_type" => self.log_type(line, value),
-            "include_dir" => self.note(
-                line,
-                format!("include_dir {value}: other files are not read; import them one by one"),
-            ),
             _ => self.mapped(line, name, value),
         }
     }
@@ -127,7 +123,7 @@ impl Reader {
         }
     }
 
-    fn mapped(&mut self, line: usize, name: &str, value: &str) {
+    fn mapped(&mut self, line: &str, name: &str, value: &str) {
         match option(name) {
             None => self.note(
                 line,
@@ -173,7 +169,7 @@ impl Reader {
     }
 
     /// `listener PORT [ADDRESS]`, or `listener 0 /path`.
-    fn listener(&mut self, line: usize, value: &str) {
+    fn listener(&mut self, line: &str, value: &str) {
         let (port, address) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
         let address = address.trim();
         let mut place = Place::default();
@@ -193,7 +189,7 @@ impl Reader {
         self.places.push(place);
     }
 
-    fn socket_domain(&mut self, line: usize, value: &str) {
+    fn socket_domain(&mut self, line: &str, value: &str) {
         let Some(place) = self.places.last_mut() else {
             return self.note(
                 line,
@@ -213,7 +209,7 @@ impl Reader {
         });
     }
 
-    fn persistence(&mut self, line: usize, name: &str, value: &str) {
+    fn persistence(&mut self, line: &str, name: &str, value: &str) {
         let has_store = Section::Top.keys().any(|key| key.name == "data_dir");
         let text = match (name, has_store) {
             ("persistence", _) if boolean(value) == Ok(false) => return,
@@ -228,7 +224,7 @@ impl Reader {
         self.note(line, format!("{name} {value}: {text}"));
     }
 
-    fn log_type(&mut self, line: usize, value: &str) {
+    fn log_type(&mut self, line: &str, value: &str) {
         match value {
             "error" => self.levels.push("error"),
             "warning" => self.levels.push("warn"),
@@ -268,7 +264,7 @@ impl Reader {
             .iter()
             .filter(|(option, _, _)| !self.seen.iter().any(|seen| seen == option))
             .map(|(option, there, here)| Note {
-                line: None,
+                place: None,
                 text: format!("{option} is {there} there; {here}"),
             })
             .collect();
@@ -283,7 +279,7 @@ impl Reader {
     fn default_places(&mut self) {
         if let Some((port, address, line)) = self.default.take() {
             match addresses(port, address.as_deref().unwrap_or_default()) {
-                Err(problem) => self.note(line, problem),
+                Err(problem) => self.note(&line, problem),
                 Ok(addresses) => self.places.insert(
                     0,
                     Place {
