@@ -144,7 +144,10 @@ impl Broker {
             released
         });
         if !released {
-            self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
+            // Released on a former connection, the identifier may not be used again before the logs have it.
+            if !self.readdress(index, identifier, slot) {
+                self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
+            }
             return Ok(());
         }
         if let Some(connection) = self.clients.connection_mut(slot) {
@@ -152,7 +155,11 @@ impl Broker {
         }
         if let Some(shards) = shards {
             let to = self.addressee(slot);
-            let number = self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
+            let number = self.begin_acknowledgement(Acknowledge::PubComp {
+                to,
+                session: index,
+                identifier,
+            });
             self.close_origins(index, identifier, &shards, Some(number), now);
             self.asked_all(number, None, now);
             return Ok(());

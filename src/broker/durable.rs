@@ -63,6 +63,7 @@ pub(super) enum Acknowledge {
     },
     PubComp {
         to: Addressee,
+        session: SessionIndex,
         identifier: PacketIdentifier,
     },
     UnsubAck {
@@ -426,7 +427,7 @@ impl Broker {
                     now,
                 );
             }
-            Acknowledge::PubComp { to, identifier } => {
+            Acknowledge::PubComp { to, identifier, .. } => {
                 if reached {
                     let kind = PacketType::PubComp;
                     self.send_acknowledgement(to.slot, kind, identifier, ReasonCode::Success);
@@ -511,13 +512,14 @@ impl Broker {
         true
     }
 
-    /// A message whose PUBREC waits has come again on another connection, which gets it.
-    pub(super) fn readdress_pubrec(
+    /// A PUBLISH whose PUBREC waits, or a PUBREL whose PUBCOMP waits, has come again on another connection,
+    /// which gets the answer. Tells whether one waits.
+    pub(super) fn readdress(
         &mut self,
         index: SessionIndex,
         wanted: PacketIdentifier,
         slot: u32,
-    ) {
+    ) -> bool {
         let new = self.addressee(slot);
         let found =
             self.acknowledgements
@@ -529,6 +531,11 @@ impl Broker {
                         session,
                         identifier,
                         ..
+                    }
+                    | Acknowledge::PubComp {
+                        to,
+                        session,
+                        identifier,
                     } if *session == index && *identifier == wanted && to.serial != new.serial => {
                         Some(std::mem::replace(to, new))
                     }
@@ -542,6 +549,7 @@ impl Broker {
                 connection.pending_acknowledgements += 1;
             }
         }
+        found.is_some()
     }
 
     /// A publisher has released a message of `origin`: its identifier may be used again.

@@ -135,7 +135,7 @@ impl Broker {
         let known = inbound.find(identifier);
         let known = known.filter(|_| !fault::on(Fault::ExactlyOnceTwice));
         if known == Some(Reception::Waiting) {
-            self.readdress_pubrec(index, identifier, slot);
+            self.readdress(index, identifier, slot);
             return Ok(());
         }
         let pubrec = Acknowledge::PubRec {

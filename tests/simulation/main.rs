@@ -26,6 +26,7 @@ mod packet;
 #[path = "../support/property.rs"]
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod property;
+mod restart;
 mod rng;
 mod run;
 mod scenario;
@@ -39,9 +40,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use run::Total;
+use scenario::Scenario;
 
 /// Seeds that are played when nothing else is said.
 const SEEDS: u64 = 20_000;
+/// The same of crashes and restarts.
+const RESTART_SEEDS: u64 = 3_000;
 
 fn setting<T: FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
@@ -50,15 +54,44 @@ fn setting<T: FromStr>(name: &str) -> Option<T> {
     value
 }
 
+/// Plays a seed, and tells all about it if it fails.
+type Play = fn(u64) -> Result<u64, String>;
+
+fn play(seed: u64) -> Result<u64, String> {
+    run::play(&Scenario::generate(seed)).map_err(|failure| run::report(seed, &failure))
+}
+
+fn play_restarts(seed: u64) -> Result<u64, String> {
+    run::play_restarts(seed).map_err(|failure| run::report_restarts(seed, &failure))
+}
+
+/// Plays the seeds that the environment asks for, or so many from 0 on.
+fn play_all(play: Play, seeds: u64) {
+    let total = match setting("RINGMQ_SIM_SEED") {
+        Some(seed) => on_all_cores(play, 1, seed, None),
+        None => on_all_cores(
+            play,
+            setting("RINGMQ_SIM_SEEDS").unwrap_or(seeds),
+            setting("RINGMQ_SIM_FIRST").unwrap_or(0),
+            setting("RINGMQ_SIM_MINUTES"),
+        ),
+    };
+    eprintln!(
+        "{} seeds, {:.1} virtual hours",
+        total.seeds,
+        total.virtual_ms as f64 / 3_600_000.0
+    );
+}
+
 /// Plays seeds on all cores.
-fn on_all_cores(seeds: u64, first: u64, minutes: Option<u64>) -> Total {
+fn on_all_cores(play: Play, seeds: u64, first: u64, minutes: Option<u64>) -> Total {
     let workers = thread::available_parallelism().map_or(1, usize::from) as u64;
     let until = minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
     let mut total = Total::default();
     thread::scope(|scope| {
         let work = |worker: u64| {
             let share = seeds / workers + u64::from(worker < seeds % workers);
-            run::many(first + worker, workers, |played| match until {
+            run::many(first + worker, workers, play, |played| match until {
                 Some(until) => Instant::now() < until,
                 None => played < share,
             })
@@ -84,17 +117,10 @@ fn on_all_cores(seeds: u64, first: u64, minutes: Option<u64>) -> Total {
 
 #[test]
 fn seeds_keep_every_promise() {
-    let total = match setting("RINGMQ_SIM_SEED") {
-        Some(seed) => on_all_cores(1, seed, None),
-        None => on_all_cores(
-            setting("RINGMQ_SIM_SEEDS").unwrap_or(SEEDS),
-            setting("RINGMQ_SIM_FIRST").unwrap_or(0),
-            setting("RINGMQ_SIM_MINUTES"),
-        ),
-    };
-    eprintln!(
-        "{} seeds, {:.1} virtual hours",
-        total.seeds,
-        total.virtual_ms as f64 / 3_600_000.0
-    );
+    play_all(play, SEEDS);
+}
+
+#[test]
+fn restarts_keep_what_was_acknowledged() {
+    play_all(play_restarts, RESTART_SEEDS);
 }

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use crate::restart;
 use crate::scenario::{Action, Scenario};
 use crate::trace;
 use crate::world::World;
@@ -38,8 +39,17 @@ fn listen() {
 
 /// Plays a scenario: the virtual milliseconds that went by, or what went wrong.
 pub fn play(scenario: &Scenario) -> Result<u64, String> {
+    caught(|| World::play(scenario))
+}
+
+/// The same for a seed of crashes and restarts.
+pub fn play_restarts(seed: u64) -> Result<u64, String> {
+    caught(|| restart::play(seed))
+}
+
+fn caught(work: impl FnOnce() -> u64) -> Result<u64, String> {
     listen();
-    panic::catch_unwind(AssertUnwindSafe(|| World::play(scenario))).map_err(|_| {
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         PANIC
             .with(|last| last.borrow_mut().take())
             .unwrap_or_default()
@@ -113,6 +123,21 @@ pub fn report(seed: u64, failure: &str) -> String {
     )
 }
 
+/// What to say of a seed of restarts that fails.
+pub fn report_restarts(seed: u64, failure: &str) -> String {
+    trace::start();
+    let failure_then = play_restarts(seed)
+        .err()
+        .unwrap_or_else(|| failure.to_owned());
+    let lines = trace::finish();
+    let skipped = lines.len().saturating_sub(LINES);
+    format!(
+        "seed {seed} fails: {failure}\n\nto play it again: RINGMQ_SIM_SEED={seed} cargo test --test simulation \
+         restarts\n\n({skipped} lines before)\n{}\n{failure_then}\n",
+        lines[skipped..].join("\n"),
+    )
+}
+
 /// What many runs came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Total {
@@ -120,13 +145,17 @@ pub struct Total {
     pub virtual_ms: u64,
 }
 
-/// Plays seeds from `first` on until `stop` says so; the first that fails is told.
-pub fn many(first: u64, step: u64, mut go_on: impl FnMut(u64) -> bool) -> Result<Total, String> {
+/// Plays seeds from `first` on as long as `go_on` says so; the first that fails is told.
+pub fn many(
+    first: u64,
+    step: u64,
+    play: fn(u64) -> Result<u64, String>,
+    mut go_on: impl FnMut(u64) -> bool,
+) -> Result<Total, String> {
     let mut total = Total::default();
     let mut seed = first;
     while go_on(total.seeds) {
-        total.virtual_ms +=
-            play(&Scenario::generate(seed)).map_err(|failure| report(seed, &failure))?;
+        total.virtual_ms += play(seed)?;
         total.seeds += 1;
         seed += step;
     }

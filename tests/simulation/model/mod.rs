@@ -18,7 +18,7 @@ mod session;
 mod settled;
 mod shared;
 mod subscriptions;
-mod topics;
+pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
