@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments};
-use ringmq::config::{self, Config};
+use ringmq::config::{self, Config, ConfigErrors};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log::{self, LogControl};
+use ringmq::runtime::certificates::Certificates;
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
@@ -59,7 +60,9 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &std::path::Path) -> Result<(), Failure> {
-    config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
+    let failed = |errors: ConfigErrors| Failure::new(exit_code::CONFIGURATION, errors);
+    let config = config::load(file).map_err(failed)?;
+    Certificates::load(&config).map_err(failed)?;
     print_block(&format!("{}: no errors\n", file.display()));
     Ok(())
 }
@@ -91,8 +94,11 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     }
     let config = Arc::new(config);
     let cpus = cpus(&config).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let certificates = Certificates::load(&config)
+        .map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
+    let certificates = Arc::new(certificates);
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
-    let running = launch(&config, &cpus).map_err(|error| {
+    let running = launch(&config, &cpus, &certificates).map_err(|error| {
         let code = match &error {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
@@ -107,7 +113,14 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &cpus,
         &kernel.line(),
     ));
-    let reload = || reload_log(arguments, &config, &log);
+    if certificates.is_used() {
+        let (certificates, config) = (Arc::clone(&certificates), Arc::clone(&config));
+        std::thread::spawn(move || certificates.watch(&config));
+    }
+    let reload = || {
+        certificates.reload(&config);
+        reload_log(arguments, &config, &log);
+    };
     let ended = supervise(running, signals, &config, &reload);
     drop(log);
     ended

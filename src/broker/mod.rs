@@ -14,9 +14,11 @@ pub mod connection;
 mod delivery;
 mod disconnect;
 pub mod envelope;
+pub mod identity;
 mod inbox;
 pub mod output;
 mod publish;
+pub mod publish_rate;
 mod receive;
 mod retained_delivery;
 mod sessions;
@@ -45,8 +47,10 @@ use clients::Clients;
 pub use connect::{Placement, placement};
 use connection::{Connection, Ended, Phase};
 use envelope::Mesh;
+use identity::Identity;
 use output::Segment;
 use publish::Matched;
+use publish_rate::PublishRate;
 pub use receive::{Budget, Flow, Progress};
 use retained_delivery::RetainedDelivery;
 use system_topics::SystemTopics;
@@ -146,8 +150,29 @@ impl Broker {
 
     /// A connection has come home to `slot`.
     pub fn open(&mut self, slot: u32, listener: u16, now: Now) {
-        let connection = Connection::new(listener, self.next_serial(), now.mono_ms);
+        let mut connection = Connection::new(listener, self.next_serial(), now.mono_ms);
+        connection.publish_rate = PublishRate::of(self.listener(listener), now.mono_ms);
         self.clients.open(slot, connection);
+    }
+
+    /// Who the client of a connection is, as far as the connection says it; before its CONNECT is read.
+    pub fn identify(&mut self, slot: u32, identity: Box<Identity>) {
+        if let Some(connection) = self.clients.connection_mut(slot) {
+            connection.identity = Some(identity);
+        }
+    }
+
+    /// Counts a TLS handshake of a connection that is coming in.
+    pub fn count_handshake(&mut self, resumed: bool) {
+        match resumed {
+            true => self.clients.counters.tls_handshakes_resumed += 1,
+            false => self.clients.counters.tls_handshakes_full += 1,
+        }
+    }
+
+    /// When the first of the server's certificates ends, seconds since 1970.
+    pub fn note_certificate_end(&mut self, unix_s: u64) {
+        self.clients.counters.tls_certificate_ends_unix_s = unix_s;
     }
 
     /// Whether nothing more is to be read from the connection: it is closed when its output is sent.

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod cpu_list;
+pub mod doors;
 pub mod error;
 pub mod keys;
 pub mod limits;

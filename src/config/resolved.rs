@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::address::ListenAddress;
+use super::doors::Doors;
 use super::limits::{ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits};
 
 /// Where MQTT listens when nothing is configured: loopback, the registered port.
@@ -50,6 +51,8 @@ pub struct Listener {
     pub unix: UnixOptions,
     /// Whether clients without credentials may connect.
     pub allow_anonymous: bool,
+    /// TLS, WebSocket, PROXY protocol, and who may connect.
+    pub doors: Doors,
     /// Its limits.
     pub limits: ListenerLimits,
 }
@@ -135,6 +138,7 @@ impl Listener {
             allow_anonymous: address.is_local(),
             address,
             unix: UnixOptions::default(),
+            doors: Doors::default(),
             limits: ListenerLimits::default(),
         }
     }

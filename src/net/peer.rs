@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
 /// The address of a client.
@@ -24,6 +24,14 @@ impl PeerAddress {
                 None => Self::Unix,
             },
             Err(_) => Self::Unknown,
+        }
+    }
+
+    /// The address alone; `None` if it has none.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix | Self::Unknown => None,
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::routing::topic_hash::TopicHasher;
 use crate::shard::mesh::{self, Message, Peer};
 use crate::shard::{ListenerGate, ListenerSocket, Setup, Shard};
 
+use super::certificates::Certificates;
+
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
 /// How long a task may keep the core before glommio looks at others. The shard is the only task and never
@@ -57,7 +59,11 @@ pub struct Running {
 ///
 /// # Errors
 /// What could not be started; nothing is left running.
-pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchError> {
+pub fn launch(
+    config: &Arc<Config>,
+    cpus: &[usize],
+    certificates: &Certificates,
+) -> Result<Running, LaunchError> {
     let mut listeners = Vec::new();
     for listener in &config.listeners {
         let backlog = config.network.listen_backlog;
@@ -76,7 +82,10 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
     let gates: Vec<_> = config
         .listeners
         .iter()
-        .map(|listener| ListenerGate::new(listener.limits.connections_max))
+        .map(|listener| {
+            let limits = &listener.limits;
+            ListenerGate::new(limits.connections_max, limits.connections_per_s_max)
+        })
         .collect();
     let hasher = TopicHasher::new(random_key());
     let started = (Instant::now(), unix_s());
@@ -86,10 +95,12 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
         let sockets = listeners
             .iter_mut()
             .zip(&gates)
-            .filter_map(|(listener, gate)| {
+            .zip(certificates.cells())
+            .filter_map(|((listener, gate), tls)| {
                 listener.sockets.pop().map(|socket| ListenerSocket {
                     socket,
                     gate: Arc::clone(gate),
+                    tls: tls.clone(),
                 })
             });
         let setup = Setup {

@@ -2,6 +2,7 @@
 //!
 //! Called by `main`. Not here: anything that a client can notice while the broker runs.
 
+pub mod certificates;
 pub mod exit_code;
 pub mod kernel_probe;
 pub mod launch;

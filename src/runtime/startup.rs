@@ -11,6 +11,12 @@ pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kerne
     // Writing to a string does not fail.
     let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));
     for (listener, bound) in config.listeners.iter().zip(listeners) {
+        let speaks = match (listener.doors.tls.is_on(), listener.doors.websocket.is_on) {
+            (false, false) => "",
+            (true, false) => "TLS, ",
+            (false, true) => "WebSocket, ",
+            (true, true) => "secure WebSocket, ",
+        };
         let anonymous = if listener.allow_anonymous {
             "anonymous allowed"
         } else {
@@ -18,7 +24,7 @@ pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kerne
         };
         let _ = writeln!(
             text,
-            "  listener {}: listening on {} ({anonymous}, {} connections at most, packets up to {} bytes)",
+            "  listener {}: listening on {} ({speaks}{anonymous}, {} connections at most, packets up to {} bytes)",
             listener.name,
             bound.address,
             listener.limits.connections_max,

@@ -6,29 +6,51 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::net::peer::PeerAddress;
 use crate::net::ring::Token;
+use crate::net::transport::Transport;
+
+use super::rate::SharedBucket;
 
 /// Counts the connections of a listener over all shards.
 #[derive(Debug)]
 pub struct ListenerGate {
     open: AtomicU32,
     connections_max: u32,
+    connections_per_s_max: u32,
+    bucket: SharedBucket,
 }
 
 impl ListenerGate {
-    /// A gate for at most `connections_max` at once.
-    pub fn new(connections_max: u32) -> Arc<Self> {
+    /// A gate for at most `connections_max` at once, and so many in a second; 0 is no limit.
+    pub fn new(connections_max: u32, connections_per_s_max: u32) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicU32::new(0),
             connections_max,
+            connections_per_s_max,
+            bucket: SharedBucket::default(),
         })
     }
 
-    /// Lets one more in, unless the listener is full.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Permit> {
+    /// Lets one more in, unless the listener is full or too many have come.
+    pub(super) fn enter(self: &Arc<Self>, now_ms: u64) -> Result<Permit, Full> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let permit = Permit(Arc::clone(self));
-        (before < self.connections_max).then_some(permit)
+        if before >= self.connections_max {
+            return Err(Full::Connections);
+        }
+        match self.bucket.take(self.connections_per_s_max, now_ms) {
+            true => Ok(permit),
+            false => Err(Full::Rate),
+        }
     }
+}
+
+/// Why a listener lets nobody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// `connections_max`.
+    Connections,
+    /// `connections_per_s_max`.
+    Rate,
 }
 
 /// A connection's place at its listener, given back when it is dropped.
@@ -48,6 +70,7 @@ pub struct Handover {
     pub(super) listener: u16,
     pub(super) peer: PeerAddress,
     pub(super) permit: Permit,
+    pub(super) transport: Option<Box<Transport>>,
     /// All that was received: CONNECT and what followed it in the same segment.
     pub(super) unread: Vec<u8>,
 }
@@ -89,4 +112,6 @@ pub(super) struct NetConnection {
     /// What its packets have cost in that turn, in the unit of its budget.
     pub(super) turn_cost: usize,
     pub(super) permit: Permit,
+    /// What lies below its MQTT; none if nothing does.
+    pub(super) transport: Option<Box<Transport>>,
 }

@@ -7,8 +7,10 @@
 //! Not here: what packets mean (`broker`), system calls (`net`).
 
 mod connection;
+mod door;
 pub mod mesh;
 mod output;
+mod rate;
 mod receive;
 mod turn;
 

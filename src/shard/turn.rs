@@ -17,11 +17,14 @@ use crate::config::limits::{
 use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
+use crate::net::tls::settings::{TlsCell, TlsSettings};
+use crate::net::transport::{Scratch, Transport};
 use crate::observability::counters::EndCause;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 
-use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
+use super::connection::{Full, Handover, ListenerGate, NetConnection, Permit, State};
+use super::door::DoorQueue;
 use super::mesh::{Inbox, Message, Peer};
 
 /// How long accept rests when descriptors have run out, milliseconds.
@@ -36,6 +39,8 @@ pub struct ListenerSocket {
     pub socket: OwnedFd,
     /// Counts over all shards.
     pub gate: Arc<ListenerGate>,
+    /// Its TLS settings, if it speaks TLS.
+    pub tls: Option<Arc<TlsCell>>,
 }
 
 /// What a shard is made of.
@@ -61,6 +66,7 @@ pub struct Setup {
 struct Listener {
     socket: OwnedFd,
     gate: Arc<ListenerGate>,
+    tls: Option<Arc<TlsCell>>,
     token: Token,
     armed: bool,
     /// Connections that were refused since the last line about them.
@@ -98,6 +104,9 @@ pub struct Shard {
     pub(super) paused: Vec<u32>,
     /// Connections for other shards whose inbox was full; no more than there are connections.
     handovers: Vec<(ShardId, Box<Handover>)>,
+    /// Connections on their way in.
+    pub(super) doors: DoorQueue,
+    pub(super) scratch: Scratch,
     /// For what connections carry over.
     pub(super) spare: Buffers,
     inbox: Inbox,
@@ -137,19 +146,20 @@ impl Shard {
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
         let mut listeners = Vec::new();
-        for ListenerSocket { socket, gate } in setup.listeners {
+        for ListenerSocket { socket, gate, tls } in setup.listeners {
             let token = ring.open();
             ring.accept_multishot(socket.as_fd(), token);
             listeners.push(Listener {
                 socket,
                 gate,
+                tls,
                 token,
                 armed: true,
                 refused: 0,
                 refused_line_ms: 0,
             });
         }
-        Ok(Self {
+        let mut shard = Self {
             id: setup.id,
             config: setup.config,
             hasher: setup.hasher,
@@ -159,6 +169,8 @@ impl Shard {
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
+            doors: DoorQueue::default(),
+            scratch: Scratch::default(),
             spare: Buffers::default(),
             inbox: setup.inbox,
             doorbell_token,
@@ -170,7 +182,9 @@ impl Shard {
             open: 0,
             draining: false,
             grace_over: false,
-        })
+        };
+        shard.note_certificates();
+        Ok(shard)
     }
 
     /// Runs until the shard has drained.
@@ -203,6 +217,8 @@ impl Shard {
         self.tick(now);
         self.resume_paused(now);
         self.flush_outputs(now);
+        self.open_doors(now);
+        self.flush_outputs(now);
         self.log_ended();
         self.flush_mesh();
         Ok(())
@@ -210,8 +226,15 @@ impl Shard {
 
     /// How long to sleep. Sets the doorbell's flag before the last look at the inbox.
     fn prepare_to_wait(&mut self) -> Wait {
-        if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
-            return Wait::Poll;
+        if !self.paused.is_empty() {
+            let now = now(self.started);
+            if self
+                .paused
+                .iter()
+                .any(|slot| self.broker.may_resume(*slot, now))
+            {
+                return Wait::Poll;
+            }
         }
         self.inbox.doorbell().set_sleeping();
         if !self.inbox.is_empty() {
@@ -220,13 +243,12 @@ impl Shard {
         if !self.broker.mesh().is_empty() || !self.handovers.is_empty() {
             return Wait::Until(MESH_RETRY);
         }
-        let deadline = match (
+        let deadlines = [
             self.broker.next_deadline_ms(),
             self.wheel.next_deadline_ms(),
-        ) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+            self.doors_due_ms(),
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
         match deadline {
             None => Wait::Forever,
             Some(deadline_ms) => {
@@ -274,12 +296,21 @@ impl Shard {
         let listener = &mut self.listeners[place];
         listener.armed = more;
         match result {
-            Ok(socket) => match listener.gate.enter() {
-                Some(permit) if !self.draining => self.admit(socket, index, permit, now),
-                Some(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
-                None => {
-                    self.broker.count_ended(EndCause::ConnectionsMax);
-                    self.note_refused(place, PeerAddress::of(&socket), now);
+            Ok(socket) => match listener.gate.enter(now.mono_ms) {
+                Ok(permit) if !self.draining => self.admit(socket, index, permit, now),
+                Ok(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
+                Err(full) => {
+                    let (counted, cause) = match full {
+                        Full::Connections => (
+                            EndCause::ConnectionsMax,
+                            "connections_max is reached; raise it or close others",
+                        ),
+                        Full::Rate => {
+                            (EndCause::ConnectionRate, "connections_per_s_max is reached")
+                        }
+                    };
+                    self.broker.count_ended(counted);
+                    self.note_refused(place, PeerAddress::of(&socket), cause, now);
                 }
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
@@ -300,8 +331,14 @@ impl Shard {
         }
     }
 
-    /// Logs that a listener is full: one line for all who knock within a moment.
-    fn note_refused(&mut self, place: usize, address: PeerAddress, now: Now) {
+    /// Logs that a listener refuses somebody: one line for all who knock within a moment.
+    pub(super) fn note_refused(
+        &mut self,
+        place: usize,
+        address: PeerAddress,
+        cause: &str,
+        now: Now,
+    ) {
         let listener = &mut self.listeners[place];
         listener.refused += 1;
         if now.mono_ms < listener.refused_line_ms {
@@ -313,7 +350,7 @@ impl Shard {
             listener = self.config.listeners[place].name,
             %address,
             refused,
-            "connection refused: connections_max is reached; raise it or close others"
+            "connection refused: {cause}"
         );
     }
 
@@ -332,11 +369,23 @@ impl Shard {
     fn admit(&mut self, socket: OwnedFd, listener: u16, permit: Permit, now: Now) {
         set_nodelay(&socket);
         let peer = PeerAddress::of(&socket);
+        let configured = &self.config.listeners[usize::from(listener)];
+        let (doors, limits) = (&configured.doors, &configured.limits);
+        // Whom a proxy speaks for is seen when the proxy has told it.
+        let welcome = doors.lets_in(peer.ip());
+        let cause = match doors.proxy_protocol {
+            true => "it is not among trusted_proxies",
+            false => "the address may not connect",
+        };
+        let transport = Transport::of(doors);
+        let timeout_s = limits.connect_timeout_s;
+        if !welcome {
+            self.broker.count_ended(EndCause::AddressDenied);
+            self.note_refused(usize::from(listener), peer, cause, now);
+            return;
+        }
         let token = self.ring.open();
         self.ring.receive_once(socket.as_fd(), token);
-        let timeout_s = self.config.listeners[usize::from(listener)]
-            .limits
-            .connect_timeout_s;
         self.wheel.set(
             now.mono_ms + u64::from(timeout_s) * 1000,
             Timer::Connect(token),
@@ -354,12 +403,31 @@ impl Shard {
             turn: 0,
             turn_cost: 0,
             permit,
+            transport,
         });
     }
 
     /// Whether the server is shutting down.
     pub(super) fn is_draining(&self) -> bool {
         self.draining
+    }
+
+    /// What the next TLS handshake of a listener uses.
+    pub(super) fn tls_settings(&mut self, listener: usize) -> Option<Arc<TlsSettings>> {
+        let settings = self.listeners.get(listener)?.tls.as_ref()?.current();
+        self.note_certificates();
+        Some(settings)
+    }
+
+    /// Notes when the first of the server's certificates ends.
+    fn note_certificates(&mut self) {
+        let cells = self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref());
+        if let Some(end) = cells.map(|cell| cell.current().ends_unix_s()).min() {
+            self.broker.note_certificate_end(end);
+        }
     }
 
     /// How many shards there are.
@@ -403,6 +471,7 @@ impl Shard {
             listener: connection.listener,
             peer: connection.peer,
             permit: connection.permit,
+            transport: connection.transport,
             unread: connection.carry,
         };
         self.handovers.push((home, Box::new(handover)));
@@ -448,6 +517,7 @@ impl Shard {
             turn: 0,
             turn_cost: 0,
             permit: handover.permit,
+            transport: handover.transport,
         });
         self.begin(token, now);
     }
@@ -553,7 +623,7 @@ impl Shard {
 }
 
 /// Logs the end of a connection that has not come home.
-pub(super) fn log_abandoned(address: PeerAddress, cause: &'static str) {
+pub(super) fn log_abandoned(address: PeerAddress, cause: &str) {
     tracing::info!(client = "", %address, cause, "connection ended by the broker");
 }
 

@@ -24,7 +24,8 @@ fn shard() -> (Shard, std::net::SocketAddr) {
         hasher: TopicHasher::new(1),
         listeners: vec![ListenerSocket {
             socket: bound.sockets.pop().unwrap(),
-            gate: ListenerGate::new(10),
+            gate: ListenerGate::new(10, 0),
+            tls: None,
         }],
         inbox: inboxes.pop().unwrap(),
         peers,
