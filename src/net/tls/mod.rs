@@ -44,6 +44,7 @@ pub struct TlsStream {
     /// A record that is not complete, or several that are one handshake message.
     kept: Vec<u8>,
     closed_by_client: bool,
+    failed: bool,
 }
 
 impl fmt::Debug for TlsStream {
@@ -64,6 +65,7 @@ impl TlsStream {
             connection: UnbufferedServerConnection::new(config)?,
             kept: Vec::new(),
             closed_by_client: false,
+            failed: false,
         })
     }
 
@@ -130,7 +132,6 @@ impl TlsStream {
         wire: &mut Vec<u8>,
     ) -> (usize, Result<(), rustls::Error>) {
         let mut consumed = 0;
-        let mut failure = None;
         loop {
             let UnbufferedStatus { mut discard, state } = self
                 .connection
@@ -147,13 +148,25 @@ impl TlsStream {
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed) => self.closed_by_client = true,
                 Ok(_) => done = true,
-                // The alert about it is handed out after it.
-                Err(error) if failure.is_none() => failure = Some(error),
-                Err(_) => done = true,
+                Err(error) => {
+                    self.failed = true;
+                    self.take_alerts(wire);
+                    return (records.len(), Err(error));
+                }
             }
             consumed = (consumed + discard).min(records.len());
             if done {
-                return (consumed, failure.map_or(Ok(()), Err));
+                return (consumed, Ok(()));
+            }
+        }
+    }
+
+    /// Appends what is to be told after a failure. No further than that: rustls asserts that nobody reads on.
+    fn take_alerts(&mut self, wire: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, wire),
+                _ => return,
             }
         }
     }
@@ -187,6 +200,9 @@ impl TlsStream {
             &mut [u8],
         ) -> Result<usize, EncryptError>,
     ) -> Result<(), &'static str> {
+        if self.failed {
+            return Err("TLS has failed");
+        }
         loop {
             // What is kept is looked at again, so that a message of several records stays where it is.
             let status = self.connection.process_tls_records(&mut self.kept);
