@@ -402,8 +402,7 @@ fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
             .unwrap();
         let response = http(&mut socket, "");
         assert!(response.starts_with("HTTP/1.1 101"));
-        let client = wire::client(stream, WebSocket::opened(socket), Version::V5);
-        client
+        wire::client(stream, WebSocket::opened(socket), Version::V5)
     };
     let debug = "log.level = \"debug\"\n";
     let trusting = Broker::with(&format!(
