@@ -11,9 +11,7 @@ use crate::routing::ids::SessionIndex;
 use crate::session::negotiation::Terms;
 use crate::session::topic_alias::{InboundAliases, OutboundAlias, OutboundAliases};
 
-use super::identity::Identity;
 use super::output::{Buffers, Output};
-use super::publish_rate::PublishRate;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +57,6 @@ pub struct Connection {
     pub unreleased: u16,
     /// Topic Aliases in use.
     pub aliases: Option<Box<Aliases>>,
-    /// How fast the client may publish, if that is limited.
-    pub publish_rate: Option<Box<PublishRate>>,
-    /// Who the client is by its certificate or by the kernel's word, if they say it.
-    pub identity: Option<Box<Identity>>,
 }
 
 impl Connection {
@@ -79,8 +73,6 @@ impl Connection {
             pending_subacks: 0,
             unreleased: 0,
             aliases: None,
-            publish_rate: None,
-            identity: None,
         }
     }
 
@@ -165,4 +157,14 @@ pub struct Ended {
 /// The largest Control Packet that a listener takes.
 pub fn packet_bytes_max(limits: &ListenerLimits) -> usize {
     limits.packet_bytes_max as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_does_nothing_is_small() {
+        assert!(size_of::<Connection>() <= 96);
+    }
 }

@@ -14,7 +14,7 @@ pub mod connection;
 mod delivery;
 mod disconnect;
 pub mod envelope;
-pub mod identity;
+pub mod fault;
 mod inbox;
 pub mod output;
 mod publish;
@@ -31,6 +31,8 @@ mod visibility;
 
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::config::Config;
@@ -47,7 +49,6 @@ use clients::Clients;
 pub use connect::{Placement, placement};
 use connection::{Connection, Ended, Phase};
 use envelope::Mesh;
-use identity::Identity;
 use output::Segment;
 use publish::Matched;
 use publish_rate::PublishRate;
@@ -83,6 +84,8 @@ pub struct Broker {
     retained_deliveries: Slab<RetainedDelivery>,
     visibility: Visibility,
     mesh: Mesh,
+    /// Of those connections whose listener limits it: most have none.
+    publish_rates: HashMap<u32, PublishRate, RandomState>,
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
     system_topics: SystemTopics,
@@ -122,6 +125,7 @@ impl Broker {
                 shard_count,
                 config.network.mesh_staged_bytes_max as usize,
             ),
+            publish_rates: HashMap::default(),
             wheel: TimerWheel::new(now.mono_ms),
             ended: Vec::new(),
             system_topics: SystemTopics::new(now),
@@ -138,6 +142,17 @@ impl Broker {
         broker
     }
 
+    /// The configuration is this from now on. What a client was told when it connected holds until it leaves:
+    /// listeners keep their places and limits.
+    pub fn reconfigure(&mut self, config: Arc<Config>, now: Now) {
+        let interval_s = self.config.system_topics_interval_s;
+        self.clients.config = Arc::clone(&config);
+        self.config = config;
+        if self.config.system_topics_interval_s != interval_s {
+            self.restart_system_topics(now);
+        }
+    }
+
     /// This shard.
     pub fn id(&self) -> ShardId {
         self.id
@@ -150,16 +165,11 @@ impl Broker {
 
     /// A connection has come home to `slot`.
     pub fn open(&mut self, slot: u32, listener: u16, now: Now) {
-        let mut connection = Connection::new(listener, self.next_serial(), now.mono_ms);
-        connection.publish_rate = PublishRate::of(self.listener(listener), now.mono_ms);
-        self.clients.open(slot, connection);
-    }
-
-    /// Who the client of a connection is, as far as the connection says it; before its CONNECT is read.
-    pub fn identify(&mut self, slot: u32, identity: Box<Identity>) {
-        if let Some(connection) = self.clients.connection_mut(slot) {
-            connection.identity = Some(identity);
+        let connection = Connection::new(listener, self.next_serial(), now.mono_ms);
+        if let Some(rate) = PublishRate::of(self.listener(listener), now.mono_ms) {
+            self.publish_rates.insert(slot, rate);
         }
+        self.clients.open(slot, connection);
     }
 
     /// Counts a TLS handshake of a connection that is coming in.
@@ -231,6 +241,7 @@ impl Broker {
 
     /// The slot is free: its connection is gone.
     pub fn release(&mut self, slot: u32) {
+        self.publish_rates.remove(&slot);
         self.clients.release(slot);
     }
 
@@ -268,6 +279,7 @@ impl Broker {
             && self.group_members.is_empty()
             && self.group_replica.is_empty()
             && self.retained_deliveries.is_empty()
+            && self.publish_rates.is_empty()
             && self.visibility.is_settled()
     }
 

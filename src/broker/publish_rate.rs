@@ -84,19 +84,17 @@ pub struct PublishRate {
 
 impl PublishRate {
     /// As a listener limits it; `None` if it does not.
-    pub(super) fn of(limits: &ListenerLimits, now_ms: u64) -> Option<Box<Self>> {
+    pub(super) fn of(limits: &ListenerLimits, now_ms: u64) -> Option<Self> {
         let rates = (
             limits.publish_messages_per_s_max,
             limits.publish_bytes_per_s_max,
         );
-        (rates != (0, 0)).then(|| {
-            Box::new(Self {
-                messages: Tokens::new(rates.0),
-                bytes: Tokens::new(rates.1),
-                refilled_ms: now_ms,
-                pressing_since_ms: None,
-                patience_ms: u64::from(limits.publish_rate_patience_s) * 1000,
-            })
+        (rates != (0, 0)).then(|| Self {
+            messages: Tokens::new(rates.0),
+            bytes: Tokens::new(rates.1),
+            refilled_ms: now_ms,
+            pressing_since_ms: None,
+            patience_ms: u64::from(limits.publish_rate_patience_s) * 1000,
         })
     }
 
@@ -133,7 +131,7 @@ impl PublishRate {
 mod tests {
     use super::*;
 
-    fn rate(messages: u32, bytes: u32, patience_s: u16) -> Box<PublishRate> {
+    fn rate(messages: u32, bytes: u32, patience_s: u16) -> PublishRate {
         let limits = ListenerLimits {
             publish_messages_per_s_max: messages,
             publish_bytes_per_s_max: bytes,

@@ -1,14 +1,16 @@
 //! Who is at the other end of a connection.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsFd;
 
 /// The address of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAddress {
-    /// Address and port.
-    Tcp(SocketAddr),
+    /// IPv4 address and port.
+    V4(SocketAddrV4),
+    /// IPv6 address and port; boxed, since every connection has a `PeerAddress`.
+    V6(Box<SocketAddrV6>),
     /// A program on this machine.
     Unix,
     /// The connection was gone before it could be asked.
@@ -19,10 +21,7 @@ impl PeerAddress {
     /// The peer of a connected socket.
     pub fn of(socket: impl AsFd) -> Self {
         match socket2::SockRef::from(&socket).peer_addr() {
-            Ok(address) => match address.as_socket() {
-                Some(address) => Self::Tcp(address),
-                None => Self::Unix,
-            },
+            Ok(address) => address.as_socket().map_or(Self::Unix, Self::from),
             Err(_) => Self::Unknown,
         }
     }
@@ -30,8 +29,18 @@ impl PeerAddress {
     /// The address alone; `None` if it has none.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(address) => Some(address.ip()),
+            Self::V4(address) => Some((*address.ip()).into()),
+            Self::V6(address) => Some((*address.ip()).into()),
             Self::Unix | Self::Unknown => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(address),
+            SocketAddr::V6(address) => Self::V6(Box::new(address)),
         }
     }
 }
@@ -39,7 +48,8 @@ impl PeerAddress {
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::V4(address) => address.fmt(f),
+            Self::V6(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
             Self::Unknown => f.write_str("unknown"),
         }

@@ -6,7 +6,7 @@
 //!
 //! Not here: sockets, and when a handshake may begin.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -23,7 +23,7 @@ use super::websocket::{self, WebSocket};
 #[derive(Debug)]
 pub enum Fault {
     /// The client has closed it in order.
-    Closed(&'static str),
+    Closed,
     /// There is no good PROXY header.
     Proxy(&'static str),
     /// The client's address may not connect.
@@ -85,7 +85,7 @@ impl Transport {
                 self.awaits_header = false;
                 self.unread.drain(..bytes);
                 if let Some(client) = client {
-                    *peer = PeerAddress::Tcp(client);
+                    *peer = client.into();
                 }
                 admit(doors, peer)?;
                 Ok(true)
@@ -159,7 +159,7 @@ impl Transport {
         }
         match received {
             Ok(tls::Received::Open) => Ok(()),
-            Ok(tls::Received::Closed) => Err(Fault::Closed("the client closed TLS")),
+            Ok(tls::Received::Closed) => Err(Fault::Closed),
             Err(error) => {
                 self.closed = true;
                 Err(Fault::Tls(error.to_string()))
@@ -189,9 +189,7 @@ impl Transport {
         }
         match received {
             Ok(websocket::Received::Open) => sent.map_err(|cause| Fault::Tls(cause.into())),
-            Ok(websocket::Received::Closed) => {
-                Err(Fault::Closed("the client closed the WebSocket"))
-            }
+            Ok(websocket::Received::Closed) => Err(Fault::Closed),
             Err(websocket::Fault(cause)) => Err(Fault::WebSocket(cause)),
         }
     }
@@ -328,7 +326,7 @@ fn take_forwarded(doors: &Doors, peer: &mut PeerAddress, chain: Option<&str>) ->
         let Some(ip) = forwarded_ip(hop.trim()) else {
             return Err(Fault::WebSocket("X-Forwarded-For has what is no address"));
         };
-        *peer = PeerAddress::Tcp((ip, 0).into());
+        *peer = SocketAddr::from((ip, 0)).into();
         if !doors.trusts(Some(ip)) {
             break;
         }
@@ -339,10 +337,7 @@ fn take_forwarded(doors: &Doors, peer: &mut PeerAddress, chain: Option<&str>) ->
 /// An address, with or without a port.
 fn forwarded_ip(hop: &str) -> Option<IpAddr> {
     let bare = hop.trim_start_matches('[').trim_end_matches(']');
-    let with_port = || {
-        hop.parse::<std::net::SocketAddr>()
-            .map(|address| address.ip())
-    };
+    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
     bare.parse().or_else(|_| with_port()).ok()
 }
 
@@ -359,7 +354,7 @@ mod tests {
             ..Doors::default()
         };
         let client = |from: &str, chain: &str| {
-            let mut peer = PeerAddress::Tcp((from.parse::<IpAddr>().unwrap(), 1).into());
+            let mut peer = PeerAddress::from(SocketAddr::new(from.parse().unwrap(), 1));
             take_forwarded(&doors, &mut peer, Some(chain)).map(|()| peer.ip().unwrap().to_string())
         };
         let is = |from, chain, wanted: &str| assert_eq!(client(from, chain).unwrap(), wanted);

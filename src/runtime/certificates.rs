@@ -1,14 +1,14 @@
 //! The TLS files of all listeners: read at start, on SIGHUP, and when one has changed.
 //!
-//! Used by `main`, on its own thread and on the one that looks for changes. All files are read before anything
-//! is put in force, so that a half-written set changes nothing.
+//! Used by `launch`, `reload` and the thread that looks for changes. All files are read before anything is put
+//! in force, so that a half-written set changes nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::{Config, ConfigErrors, Listener};
+use crate::config::{Config, ConfigErrors};
 use crate::net::tls::certificate::Summary;
-use crate::net::tls::settings::{TlsCell, TlsSettings};
+use crate::net::tls::settings::{TlsSettings, TlsTable};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -18,12 +18,20 @@ const ENDS_SOON_S: i64 = 30 * 86_400;
 /// What tells that a file is another than before.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
+/// Settings that are read and not in force yet.
+#[derive(Debug)]
+pub struct Loaded {
+    /// By the places of listeners.
+    settings: Vec<Option<Arc<TlsSettings>>>,
+    stamps: Vec<Stamp>,
+}
+
 /// The TLS settings of all listeners.
 #[derive(Debug)]
 pub struct Certificates {
-    cells: Vec<Option<Arc<TlsCell>>>,
-    /// The listeners as they are configured, and their files as they were read.
-    read: Mutex<(Vec<Listener>, Vec<Stamp>)>,
+    table: Arc<TlsTable>,
+    /// What names the files, and the files as they were read.
+    read: Mutex<(Arc<Config>, Vec<Stamp>)>,
 }
 
 impl Certificates {
@@ -31,94 +39,90 @@ impl Certificates {
     ///
     /// # Errors
     /// All that is wrong with them.
-    pub fn load(config: &Config) -> Result<Self, ConfigErrors> {
-        let stamps = stamps(&config.listeners);
-        let settings = read(&config.listeners)?;
-        let cells = settings
-            .into_iter()
-            .map(|settings| settings.map(TlsCell::new))
-            .collect();
+    pub fn load(config: &Arc<Config>) -> Result<Self, ConfigErrors> {
         let certificates = Self {
-            cells,
-            read: Mutex::new((config.listeners.clone(), stamps)),
+            table: Arc::default(),
+            read: Mutex::new((Arc::clone(config), Vec::new())),
         };
-        certificates.tell();
+        certificates.install(config, certificates.read(config)?);
         Ok(certificates)
     }
 
-    /// The settings that are in force, in the order of the listeners.
-    pub fn cells(&self) -> &[Option<Arc<TlsCell>>] {
-        &self.cells
+    /// What is in force, for the shards.
+    pub fn table(&self) -> &Arc<TlsTable> {
+        &self.table
     }
 
-    /// Whether any listener speaks TLS.
-    pub fn is_used(&self) -> bool {
-        self.cells.iter().any(Option::is_some)
+    /// Reads the files that `config` names. A listener that is closed keeps what it had, for those who have
+    /// come through it.
+    ///
+    /// # Errors
+    /// All that is wrong with them.
+    pub fn read(&self, config: &Config) -> Result<Loaded, ConfigErrors> {
+        let stamps = stamps(config);
+        let mut settings = Vec::new();
+        let mut errors = Vec::new();
+        for (place, listener) in (0u16..).zip(&config.listeners) {
+            if listener.closed {
+                settings.push(self.table.current(place));
+                continue;
+            }
+            match TlsSettings::load(listener) {
+                Ok(loaded) => settings.push(loaded.map(Arc::new)),
+                Err(error) => errors.push(error),
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(Loaded { settings, stamps }),
+            false => Err(ConfigErrors(errors)),
+        }
     }
 
-    /// Reads all files again, as `config` names them; if anything is wrong with one, all stay as they were.
-    /// A listener that begins to speak TLS, or ends, does so at the next start.
-    pub fn reload(&self, config: &Config) -> bool {
-        if !self.is_used() || config.listeners.len() != self.cells.len() {
-            return false;
-        }
-        let stamps = stamps(&config.listeners);
-        let settings = match read(&config.listeners) {
-            Ok(settings) => settings,
-            Err(errors) => {
-                for error in &errors.0 {
-                    tracing::error!("the TLS files are not changed: {error}");
-                }
-                return false;
-            }
-        };
-        for (cell, settings) in self.cells.iter().zip(settings) {
-            if let (Some(cell), Some(settings)) = (cell, settings) {
-                cell.replace(settings);
+    /// Puts in force what was read, and tells what it is.
+    pub fn install(&self, config: &Arc<Config>, loaded: Loaded) {
+        for (listener, settings) in config.listeners.iter().zip(&loaded.settings) {
+            let certificates = settings.iter().flat_map(|settings| &settings.certificates);
+            for certificate in certificates.filter(|_| !listener.closed) {
+                tell(&listener.name, certificate);
             }
         }
-        *self.lock() = (config.listeners.clone(), stamps);
-        tracing::info!("the TLS files are read again");
-        self.tell();
-        true
+        self.table.replace(loaded.settings);
+        *self.lock() = (Arc::clone(config), loaded.stamps);
     }
 
     /// Looks for changed files, for as long as the process runs.
-    pub fn watch(&self, config: &Config) {
-        let mut failed: Option<Vec<Stamp>> = None;
+    pub fn watch(&self) {
+        let mut failed = Vec::new();
         loop {
             std::thread::sleep(LOOK_EVERY);
-            let listeners = self.lock().0.clone();
-            let found = stamps(&listeners);
-            if found == self.lock().1 || failed.as_ref() == Some(&found) {
+            let (config, before) = self.lock().clone();
+            let found = stamps(&config);
+            // What failed is tried again when something changes.
+            if found == before || found == failed {
                 continue;
             }
-            let config = Config {
-                listeners,
-                ..config.clone()
-            };
-            // What failed is tried again when something changes.
-            failed = (!self.reload(&config)).then_some(found);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<Listener>, Vec<Stamp>)> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Logs what is in force and until when.
-    fn tell(&self) {
-        let listeners = self.lock().0.clone();
-        for (listener, cell) in listeners.iter().zip(&self.cells) {
-            let Some(cell) = cell else { continue };
-            for certificate in &cell.current().certificates {
-                tell_certificate(&listener.name, certificate);
+            match self.read(&config) {
+                Ok(loaded) => {
+                    self.install(&config, loaded);
+                    tracing::info!("the TLS files have changed and are read again");
+                }
+                Err(errors) => {
+                    for error in &errors.0 {
+                        tracing::error!("the TLS files are not changed: {error}");
+                    }
+                    failed = found;
+                }
             }
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Arc<Config>, Vec<Stamp>)> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn tell_certificate(listener: &str, certificate: &Summary) {
+/// Logs a certificate and until when it is good.
+fn tell(listener: &str, certificate: &Summary) {
     let Summary {
         file,
         names,
@@ -145,29 +149,14 @@ fn tell_certificate(listener: &str, certificate: &Summary) {
     }
 }
 
-fn read(listeners: &[Listener]) -> Result<Vec<Option<TlsSettings>>, ConfigErrors> {
-    let mut settings = Vec::new();
-    let mut errors = Vec::new();
-    for listener in listeners {
-        match TlsSettings::load(listener) {
-            Ok(loaded) => settings.push(loaded),
-            Err(error) => errors.push(error),
-        }
-    }
-    match errors.is_empty() {
-        true => Ok(settings),
-        false => Err(ConfigErrors(errors)),
-    }
-}
-
-fn stamps(listeners: &[Listener]) -> Vec<Stamp> {
+fn stamps(config: &Config) -> Vec<Stamp> {
     use std::os::unix::fs::MetadataExt;
-    let files = listeners
-        .iter()
-        .flat_map(|listener| listener.doors.tls.files());
+    let open = config.listeners.iter().filter(|listener| !listener.closed);
     let stamp = |file| {
         let metadata = std::fs::metadata(file).ok()?;
         Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     };
-    files.map(stamp).collect()
+    open.flat_map(|listener| listener.doors.tls.files())
+        .map(stamp)
+        .collect()
 }

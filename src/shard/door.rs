@@ -12,15 +12,13 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::broker::Now;
-use crate::broker::identity::{Certificate, Identity, UnixPeer};
 use crate::broker::output::Segment;
-use crate::net::peer::PeerAddress;
 use crate::net::ring::{Buffer, Chunk, SendBatch, Token};
-use crate::net::transport::{Fault, Transport};
+use crate::net::transport::Fault;
 use crate::observability::counters::EndCause;
 
 use super::Shard;
-use super::connection::{NetConnection, State};
+use super::connection::{Loss, NetConnection, State};
 use super::rate::{Bucket, SourceBuckets};
 use super::turn::{Timer, log_abandoned};
 
@@ -41,12 +39,7 @@ pub(super) struct DoorQueue {
 impl Shard {
     /// Bytes of a connection that is coming in: they wait for the end of the turn.
     pub(super) fn received_at_door(&mut self, token: Token, buffer: Buffer) {
-        if let Some(connection) = self
-            .connections
-            .get_mut(token.slot as usize)
-            .and_then(Option::as_deref_mut)
-            && let Some(transport) = &mut connection.transport
-        {
+        if let Some(transport) = self.transports.of(token) {
             transport.unread.extend_from_slice(self.ring.bytes(&buffer));
             if !transport.queued {
                 transport.queued = true;
@@ -104,7 +97,7 @@ impl Shard {
             return;
         };
         let doors = &self.config.listeners[usize::from(connection.listener)].doors;
-        let Some(transport) = &mut connection.transport else {
+        let Some(transport) = self.transports.of(token) else {
             return;
         };
         transport.queued = false;
@@ -155,14 +148,12 @@ impl Shard {
         let Some(connection) = self.connection(token) else {
             return;
         };
-        let listener = usize::from(connection.listener);
-        let Some(settings) = self.tls_settings(listener) else {
-            return;
+        let place = connection.listener;
+        let Some(settings) = self.tls.current(place) else {
+            return self.refuse_door(token, EndCause::Tls, "the listener has no TLS", now);
         };
-        let Some(transport) = self
-            .connection(token)
-            .and_then(|connection| connection.transport.as_mut())
-        else {
+        self.note_certificates();
+        let Some(transport) = self.transports.of(token) else {
             return;
         };
         if let Err(fault) = transport.begin_tls(Arc::clone(&settings.config)) {
@@ -188,7 +179,7 @@ impl Shard {
         else {
             return self.ring.recycle(buffer);
         };
-        let Some(transport) = &mut connection.transport else {
+        let Some(transport) = self.transports.of(token) else {
             return self.ring.recycle(buffer);
         };
         let doors = &self.config.listeners[usize::from(connection.listener)].doors;
@@ -209,15 +200,8 @@ impl Shard {
         }
         self.spare.take_back(stream);
         match decoded {
-            Ok(()) => {
-                let answers = |connection: &mut NetConnection| {
-                    let transport = connection.transport.as_deref();
-                    transport.is_some_and(Transport::has_pending)
-                };
-                if self.connection(token).is_some_and(answers) {
-                    self.flush(token, now);
-                }
-            }
+            Ok(()) if self.transports.has_pending(token) => self.flush(token, now),
+            Ok(()) => {}
             Err(fault) => self.fault(token, fault, now),
         }
     }
@@ -225,7 +209,7 @@ impl Shard {
     /// A transport ends its connection. What it has to say is sent, and the connection is closed gently.
     pub(super) fn fault(&mut self, token: Token, fault: Fault, now: Now) {
         let (counted, cause) = match fault {
-            Fault::Closed(cause) => return self.closed_in_order(token, cause, now),
+            Fault::Closed => return self.closed_in_order(token, now),
             Fault::Proxy(cause) => (EndCause::ProxyHeader, cause.into()),
             Fault::Denied => (
                 EndCause::AddressDenied,
@@ -241,8 +225,8 @@ impl Shard {
         let Some(connection) = self.connection(token) else {
             return;
         };
-        let (state, peer) = (connection.state, connection.peer);
-        let listener = usize::from(connection.listener);
+        let (state, peer) = (connection.state, connection.peer.clone());
+        let listener = connection.listener;
         self.broker.count_ended(counted);
         if matches!(state, State::Home | State::Paused) {
             self.broker
@@ -252,14 +236,11 @@ impl Shard {
         match counted {
             // There may be many.
             EndCause::TlsRate | EndCause::AddressDenied => {
-                self.note_refused(listener, peer, cause, now);
+                self.note_refused(listener, &peer, cause, now);
             }
-            _ => log_abandoned(peer, cause),
+            _ => log_abandoned(&peer, cause),
         }
-        let pending = self
-            .connection(token)
-            .and_then(|connection| connection.transport.as_deref())
-            .is_some_and(Transport::has_pending);
+        let pending = self.transports.has_pending(token);
         // Without a word to say, without a turn more: a flood is refused at the least cost.
         match pending {
             true => self.see_off(token, now),
@@ -268,15 +249,16 @@ impl Shard {
     }
 
     /// The client has closed its side in order: it gets the answer of the protocol that it speaks.
-    fn closed_in_order(&mut self, token: Token, cause: &'static str, now: Now) {
+    fn closed_in_order(&mut self, token: Token, now: Now) {
         let Some(connection) = self.connection(token) else {
             return;
         };
         match connection.state {
             // What it has sent before is taken first.
-            State::Paused if !connection.carry.is_empty() => self.lost(token, cause, now),
+            State::Paused if !connection.carry.is_empty() => self.lost(token, Loss::Closed, now),
             State::Home | State::Paused => {
-                self.broker.network_closed(token.slot, cause, now);
+                self.broker
+                    .network_closed(token.slot, Loss::Closed.cause(), now);
                 self.see_off(token, now);
             }
             _ => self.see_off(token, now),
@@ -311,7 +293,7 @@ impl Shard {
         else {
             return;
         };
-        let Some(transport) = &mut connection.transport else {
+        let Some(transport) = self.transports.of(token) else {
             return;
         };
         if !transport.has_pending() {
@@ -327,13 +309,13 @@ impl Shard {
     /// A send of a connection that is coming in is complete.
     pub(super) fn sent_at_door(&mut self, token: Token, now: Now) {
         self.send_pending(token);
+        let Some(transport) = self.transports.of(token) else {
+            return;
+        };
+        let queued = transport.queued || !transport.unread.is_empty();
         let Some(connection) = self.connection(token) else {
             return;
         };
-        let queued = connection
-            .transport
-            .as_deref()
-            .is_none_or(|transport| transport.queued || !transport.unread.is_empty());
         // Only the move to another shard waits for it.
         if !queued && !connection.receiving {
             self.place(token, now);
@@ -349,7 +331,7 @@ impl Shard {
         else {
             return false;
         };
-        let Some(transport) = &mut connection.transport else {
+        let Some(transport) = self.transports.of(token) else {
             return false;
         };
         let mut wire = self.spare.lend();
@@ -378,40 +360,6 @@ impl Shard {
         }
         batch.chunks.push(Chunk::Owned(wire));
         true
-    }
-
-    /// Tells the broker who the client is, as far as the connection says it.
-    pub(super) fn identify(&mut self, token: Token) {
-        let Some(connection) = self
-            .connections
-            .get(token.slot as usize)
-            .and_then(Option::as_deref)
-        else {
-            return;
-        };
-        let tls = &self.config.listeners[usize::from(connection.listener)]
-            .doors
-            .tls;
-        let certificate = connection
-            .transport
-            .as_deref()
-            .and_then(|transport| transport.certificate(tls.identity))
-            .map(|(name, subject)| Certificate { name, subject });
-        let unix_peer = (connection.peer == PeerAddress::Unix)
-            .then(|| rustix::net::sockopt::socket_peercred(&connection.socket).ok())
-            .flatten()
-            .map(|peer| UnixPeer {
-                user: peer.uid.as_raw(),
-                group: peer.gid.as_raw(),
-                process: peer.pid.as_raw_nonzero().get(),
-            });
-        if certificate.is_some() || unix_peer.is_some() {
-            let identity = Identity {
-                certificate,
-                unix_peer,
-            };
-            self.broker.identify(token.slot, Box::new(identity));
-        }
     }
 }
 

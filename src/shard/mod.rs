@@ -12,7 +12,9 @@ pub mod mesh;
 mod output;
 mod rate;
 mod receive;
+mod reconfigure;
 mod turn;
 
 pub use connection::ListenerGate;
+pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

@@ -9,7 +9,7 @@ use crate::net::ring::{Chunk, SendBatch, Token};
 use crate::observability::counters::EndCause;
 
 use super::Shard;
-use super::connection::State;
+use super::connection::{Loss, State};
 use super::turn::{Timer, log_abandoned};
 
 /// How long a client may take to close at shutdown, milliseconds: it has been told, and everybody waits.
@@ -50,14 +50,14 @@ impl Shard {
             return;
         }
         let mut batch = SendBatch::default();
-        let waits = match connection.transport {
-            None => self.broker.take_output(token.slot, |segment| {
+        let waits = match connection.encoded {
+            false => self.broker.take_output(token.slot, |segment| {
                 batch.chunks.push(match segment {
                     Segment::Packets(packets) => Chunk::Owned(packets),
                     Segment::Payload(payload) => Chunk::Shared(payload),
                 });
             }),
-            Some(_) => self.encode_output(token, &mut batch),
+            true => self.encode_output(token, &mut batch),
         };
         if waits {
             if let Some(connection) = self
@@ -85,7 +85,7 @@ impl Shard {
     ) {
         let encoded = self
             .connection(token)
-            .is_some_and(|connection| connection.transport.is_some());
+            .is_some_and(|connection| connection.encoded);
         for chunk in batch.chunks {
             match chunk {
                 Chunk::Owned(buffer) if encoded => self.spare.take_back(buffer),
@@ -107,7 +107,7 @@ impl Shard {
                 self.flush(token, now);
             }
             Err(_) => {
-                self.lost(token, "the connection was reset", now);
+                self.lost(token, Loss::Reset, now);
                 let goes_on = self
                     .connection(token)
                     .is_some_and(|connection| connection.state == State::Paused);
@@ -147,7 +147,7 @@ impl Shard {
         else {
             return;
         };
-        if let Some(transport) = &mut connection.transport
+        if let Some(transport) = self.transports.of(token)
             && transport.close(going_away)
             && transport.has_pending()
         {
@@ -169,7 +169,7 @@ impl Shard {
     pub(super) fn abandon(&mut self, token: Token, counted: EndCause, cause: &'static str) {
         self.broker.count_ended(counted);
         if let Some(connection) = self.connection(token) {
-            log_abandoned(connection.peer, cause);
+            log_abandoned(&connection.peer, cause);
         }
         self.finish(token);
     }

@@ -17,13 +17,13 @@ use crate::config::limits::{
 use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
-use crate::net::tls::settings::{TlsCell, TlsSettings};
+use crate::net::tls::settings::TlsTable;
 use crate::net::transport::{Scratch, Transport};
 use crate::observability::counters::EndCause;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 
-use super::connection::{Full, Handover, ListenerGate, NetConnection, Permit, State};
+use super::connection::{Full, Handover, ListenerGate, NetConnection, Permit, State, Transports};
 use super::door::DoorQueue;
 use super::mesh::{Inbox, Message, Peer};
 
@@ -35,12 +35,12 @@ const MESH_RETRY: Duration = Duration::from_millis(1);
 /// A listener's socket for one shard.
 #[derive(Debug)]
 pub struct ListenerSocket {
+    /// Its place in the configuration.
+    pub place: u16,
     /// Listens.
     pub socket: OwnedFd,
     /// Counts over all shards.
     pub gate: Arc<ListenerGate>,
-    /// Its TLS settings, if it speaks TLS.
-    pub tls: Option<Arc<TlsCell>>,
 }
 
 /// What a shard is made of.
@@ -52,8 +52,10 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// The same for all.
     pub hasher: TopicHasher,
-    /// In the order of the configuration.
+    /// All that are open.
     pub listeners: Vec<ListenerSocket>,
+    /// What TLS handshakes use.
+    pub tls: Arc<TlsTable>,
     /// Its own end of the mesh.
     pub inbox: Inbox,
     /// All shards, itself included.
@@ -63,12 +65,15 @@ pub struct Setup {
 }
 
 #[derive(Debug)]
-struct Listener {
+pub(super) struct Listener {
+    /// In the configuration.
+    pub(super) place: u16,
     socket: OwnedFd,
     gate: Arc<ListenerGate>,
-    tls: Option<Arc<TlsCell>>,
-    token: Token,
-    armed: bool,
+    pub(super) token: Token,
+    pub(super) armed: bool,
+    /// Nobody is accepted any more; it goes when accept has ended.
+    pub(super) closing: bool,
     /// Connections that were refused since the last line about them.
     refused: u64,
     /// When the next such line may be logged.
@@ -85,7 +90,7 @@ pub(super) enum Timer {
     /// A client that has ended its stream may not read what it waits for.
     Unread(Token),
     /// Descriptors may be there again.
-    Accept(u16),
+    Accept(Token),
     /// The grace time of a shutdown is over.
     Grace,
 }
@@ -97,13 +102,17 @@ pub struct Shard {
     pub(super) hasher: TopicHasher,
     pub(super) broker: Broker,
     pub(super) ring: Ring,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// By slot.
     pub(super) connections: Vec<Option<Box<NetConnection>>>,
     /// Slots whose carry waits for a later turn.
     pub(super) paused: Vec<u32>,
     /// Connections for other shards whose inbox was full; no more than there are connections.
     handovers: Vec<(ShardId, Box<Handover>)>,
+    /// What lies below the MQTT of connections that have such.
+    pub(super) transports: Transports,
+    /// What TLS handshakes use.
+    pub(super) tls: Arc<TlsTable>,
     /// Connections on their way in.
     pub(super) doors: DoorQueue,
     pub(super) scratch: Scratch,
@@ -115,7 +124,8 @@ pub struct Shard {
     pub(super) wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     started: (Instant, u64),
-    pub(super) turns: u64,
+    /// Counts the turns, and wraps.
+    pub(super) turns: u32,
     open: usize,
     draining: bool,
     grace_over: bool,
@@ -145,30 +155,18 @@ impl Shard {
         );
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
-        let mut listeners = Vec::new();
-        for ListenerSocket { socket, gate, tls } in setup.listeners {
-            let token = ring.open();
-            ring.accept_multishot(socket.as_fd(), token);
-            listeners.push(Listener {
-                socket,
-                gate,
-                tls,
-                token,
-                armed: true,
-                refused: 0,
-                refused_line_ms: 0,
-            });
-        }
         let mut shard = Self {
             id: setup.id,
             config: setup.config,
             hasher: setup.hasher,
             broker,
             ring,
-            listeners,
+            listeners: Vec::new(),
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
+            transports: Transports::default(),
+            tls: setup.tls,
             doors: DoorQueue::default(),
             scratch: Scratch::default(),
             spare: Buffers::default(),
@@ -183,8 +181,34 @@ impl Shard {
             draining: false,
             grace_over: false,
         };
+        for listener in setup.listeners {
+            shard.listen(listener);
+        }
         shard.note_certificates();
         Ok(shard)
+    }
+
+    /// Accepts at a listener from now on.
+    pub(super) fn listen(
+        &mut self,
+        ListenerSocket {
+            place,
+            socket,
+            gate,
+        }: ListenerSocket,
+    ) {
+        let token = self.ring.open();
+        self.listeners.push(Listener {
+            place,
+            socket,
+            gate,
+            token,
+            armed: false,
+            closing: false,
+            refused: 0,
+            refused_line_ms: 0,
+        });
+        self.arm_accept(token);
     }
 
     /// Runs until the shard has drained.
@@ -208,7 +232,7 @@ impl Shard {
         let entered = self.ring.turn(wait);
         self.inbox.doorbell().set_awake();
         entered?;
-        self.turns += 1;
+        self.turns = self.turns.wrapping_add(1);
         let now = now(self.started);
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, now);
@@ -284,21 +308,24 @@ impl Shard {
     }
 
     fn accepted(&mut self, token: Token, result: io::Result<OwnedFd>, more: bool, now: Now) {
-        let Some(place) = self
+        let Some(index) = self
             .listeners
             .iter()
             .position(|listener| listener.token == token)
         else {
             return;
         };
-        // The configuration has far fewer listeners.
-        let index = u16::try_from(place).unwrap_or(u16::MAX);
-        let listener = &mut self.listeners[place];
+        let listener = &mut self.listeners[index];
+        let place = listener.place;
         listener.armed = more;
+        if listener.closing {
+            self.let_go(token);
+            return;
+        }
         match result {
             Ok(socket) => match listener.gate.enter(now.mono_ms) {
-                Ok(permit) if !self.draining => self.admit(socket, index, permit, now),
-                Ok(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
+                Ok(permit) if !self.draining => self.admit(socket, place, permit, now),
+                Ok(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
                 Err(full) => {
                     let (counted, cause) = match full {
                         Full::Connections => (
@@ -310,36 +337,39 @@ impl Shard {
                         }
                     };
                     self.broker.count_ended(counted);
-                    self.note_refused(place, PeerAddress::of(&socket), cause, now);
+                    self.note_refused(place, &PeerAddress::of(&socket), cause, now);
                 }
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(
-                    listener = self.config.listeners[place].name,
+                    listener = self.config.listeners[usize::from(place)].name,
                     %error,
                     "cannot accept; raise LimitNOFILE (ulimit -n); trying again in {ACCEPT_RETRY_MS} ms"
                 );
                 self.wheel
-                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(index));
+                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(token));
                 return;
             }
             Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
         }
         if !more {
-            self.arm_accept(index);
+            self.arm_accept(token);
         }
     }
 
     /// Logs that a listener refuses somebody: one line for all who knock within a moment.
     pub(super) fn note_refused(
         &mut self,
-        place: usize,
-        address: PeerAddress,
+        place: u16,
+        address: &PeerAddress,
         cause: &str,
         now: Now,
     ) {
-        let listener = &mut self.listeners[place];
+        let of_place = |listener: &&mut Listener| listener.place == place;
+        let Some(listener) = self.listeners.iter_mut().find(of_place) else {
+            return log_abandoned(address, cause);
+        };
         listener.refused += 1;
         if now.mono_ms < listener.refused_line_ms {
             return;
@@ -347,16 +377,21 @@ impl Shard {
         listener.refused_line_ms = now.mono_ms + REFUSED_LINE_EVERY_MS;
         let refused = std::mem::take(&mut listener.refused);
         tracing::warn!(
-            listener = self.config.listeners[place].name,
+            listener = self.config.listeners[usize::from(listener.place)].name,
             %address,
             refused,
             "connection refused: {cause}"
         );
     }
 
-    fn arm_accept(&mut self, index: u16) {
-        if let Some(listener) = self.listeners.get_mut(usize::from(index))
+    fn arm_accept(&mut self, token: Token) {
+        let listener = self
+            .listeners
+            .iter_mut()
+            .find(|listener| listener.token == token);
+        if let Some(listener) = listener
             && !self.draining
+            && !listener.closing
             && !listener.armed
         {
             listener.armed = true;
@@ -381,7 +416,7 @@ impl Shard {
         let timeout_s = limits.connect_timeout_s;
         if !welcome {
             self.broker.count_ended(EndCause::AddressDenied);
-            self.note_refused(usize::from(listener), peer, cause, now);
+            self.note_refused(listener, &peer, cause, now);
             return;
         }
         let token = self.ring.open();
@@ -400,11 +435,13 @@ impl Shard {
             peer,
             carry: Vec::new(),
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit,
-            transport,
+            encoded: transport.is_some(),
         });
+        self.transports.put(token, transport);
     }
 
     /// Whether the server is shutting down.
@@ -412,22 +449,9 @@ impl Shard {
         self.draining
     }
 
-    /// What the next TLS handshake of a listener uses.
-    pub(super) fn tls_settings(&mut self, listener: usize) -> Option<Arc<TlsSettings>> {
-        let settings = self.listeners.get(listener)?.tls.as_ref()?.current();
-        self.note_certificates();
-        Some(settings)
-    }
-
     /// Notes when the first of the server's certificates ends.
-    fn note_certificates(&mut self) {
-        let cells = self
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.tls.as_ref());
-        if let Some(end) = cells.map(|cell| cell.current().ends_unix_s()).min() {
-            self.broker.note_certificate_end(end);
-        }
+    pub(super) fn note_certificates(&mut self) {
+        self.broker.note_certificate_end(self.tls.ends_unix_s());
     }
 
     /// How many shards there are.
@@ -456,6 +480,7 @@ impl Shard {
     /// Takes a connection out of this shard; nothing of it is in flight.
     pub(super) fn remove(&mut self, token: Token) -> Option<Box<NetConnection>> {
         let connection = self.connections.get_mut(token.slot as usize)?.take()?;
+        self.transports.take(token);
         self.ring.release(token);
         self.open -= 1;
         Some(connection)
@@ -463,6 +488,7 @@ impl Shard {
 
     /// Hands a connection to its home.
     pub(super) fn hand_over(&mut self, token: Token, home: ShardId) {
+        let transport = self.transports.take(token);
         let Some(connection) = self.remove(token) else {
             return;
         };
@@ -471,7 +497,7 @@ impl Shard {
             listener: connection.listener,
             peer: connection.peer,
             permit: connection.permit,
-            transport: connection.transport,
+            transport,
             unread: connection.carry,
         };
         self.handovers.push((home, Box::new(handover)));
@@ -492,6 +518,12 @@ impl Shard {
                     }
                 }
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
+                Some(Message::Reconfigure(config)) => self.reconfigure(config, now),
+                Some(Message::Listeners(changes)) => self.change_listeners(changes),
+                Some(Message::Beat(answer)) => {
+                    // Whoever asks has room for an answer of each shard, or is gone.
+                    let _ = answer.try_send((self.id.0, self.open));
+                }
                 Some(Message::Drain) => self.drain(now),
             }
         }
@@ -500,7 +532,7 @@ impl Shard {
     /// A connection has come home.
     fn adopt(&mut self, handover: Handover, now: Now) {
         if self.draining {
-            log_abandoned(handover.peer, "the server is shutting down");
+            log_abandoned(&handover.peer, "the server is shutting down");
             return;
         }
         let token = self.ring.open();
@@ -514,11 +546,13 @@ impl Shard {
             peer: handover.peer,
             carry: handover.unread,
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit: handover.permit,
-            transport: handover.transport,
+            encoded: handover.transport.is_some(),
         });
+        self.transports.put(token, handover.transport);
         self.begin(token, now);
     }
 
@@ -543,7 +577,7 @@ impl Shard {
                 }
                 Timer::Linger(token) => self.finish(token),
                 Timer::Unread(token) => self.check_unread(token, now),
-                Timer::Accept(listener) => self.arm_accept(listener),
+                Timer::Accept(token) => self.arm_accept(token),
                 Timer::Grace => self.grace_over = true,
             }
         }
@@ -610,7 +644,7 @@ impl Shard {
                 .connections
                 .get(ended.slot as usize)
                 .and_then(Option::as_deref);
-            let address = connection.map_or(PeerAddress::Unknown, |connection| connection.peer);
+            let address = connection.map_or(&PeerAddress::Unknown, |connection| &connection.peer);
             let code = ended.reason_code as u8;
             let client = &*shortened(&ended.client_identifier);
             if ended.by_broker {
@@ -623,7 +657,7 @@ impl Shard {
 }
 
 /// Logs the end of a connection that has not come home.
-pub(super) fn log_abandoned(address: PeerAddress, cause: &str) {
+pub(super) fn log_abandoned(address: &PeerAddress, cause: &str) {
     tracing::info!(client = "", %address, cause, "connection ended by the broker");
 }
 

@@ -1,6 +1,6 @@
 //! The TLS settings of a listener, read from their files as a whole.
 //!
-//! Made at start and whenever the files are read again; [`TlsCell`] holds those that are in force, so that a
+//! Made at start and whenever the files are read again; [`TlsTable`] holds those that are in force, so that a
 //! handshake takes either all of the old or all of the new. Live connections keep theirs.
 
 use std::path::Path;
@@ -32,24 +32,29 @@ pub struct TlsSettings {
     pub certificates: Vec<Summary>,
 }
 
-/// The settings that are in force.
-#[derive(Debug)]
-pub struct TlsCell(RwLock<Arc<TlsSettings>>);
+/// The settings that are in force, by the places of their listeners. All change at once.
+#[derive(Debug, Default)]
+pub struct TlsTable(RwLock<Vec<Option<Arc<TlsSettings>>>>);
 
-impl TlsCell {
-    /// With its first settings.
-    pub fn new(settings: TlsSettings) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Arc::new(settings))))
-    }
-
-    /// What the next handshake uses.
-    pub fn current(&self) -> Arc<TlsSettings> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+impl TlsTable {
+    /// What the next handshake of a listener uses.
+    pub fn current(&self, place: u16) -> Option<Arc<TlsSettings>> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(usize::from(place))?.clone()
     }
 
     /// Puts others in force.
-    pub fn replace(&self, settings: TlsSettings) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    pub fn replace(&self, settings: Vec<Option<Arc<TlsSettings>>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// When the first of the server's certificates ends, seconds since 1970; 0 without any.
+    pub fn ends_unix_s(&self) -> u64 {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let settings = table.iter().flatten();
+        let ends = settings.flat_map(|settings| &settings.certificates);
+        let first = ends.map(|certificate| certificate.not_after_unix_s).min();
+        first.and_then(|end| u64::try_from(end).ok()).unwrap_or(0)
     }
 }
 
@@ -94,15 +99,6 @@ impl TlsSettings {
             config: Arc::new(config),
             certificates,
         }))
-    }
-}
-
-impl TlsSettings {
-    /// When the first of the server's certificates ends, seconds since 1970.
-    pub fn ends_unix_s(&self) -> u64 {
-        let ends = self.certificates.iter();
-        let first = ends.map(|certificate| certificate.not_after_unix_s).min();
-        first.and_then(|end| u64::try_from(end).ok()).unwrap_or(0)
     }
 }
 
