@@ -8,10 +8,11 @@ use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments, StoreAction};
 use ringmq::command::reload::{self, Reloader};
 use ringmq::command::{self, Failure, doctor, manual};
-use ringmq::config::{self, Config};
+use ringmq::config::{self, Config, ConfigErrors};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log;
 use ringmq::runtime::activation::Passed;
+use ringmq::runtime::certificates::Certificates;
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::reload::Control;
 use ringmq::runtime::service::Service;
@@ -59,7 +60,9 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &std::path::Path) -> Result<(), Failure> {
-    config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
+    let failed = |errors: ConfigErrors| Failure::new(exit_code::CONFIGURATION, errors);
+    let config = config::load(file).map_err(failed)?;
+    Certificates::load(&Arc::new(config)).map_err(failed)?;
     print_block(&format!("{}: no errors\n", file.display()));
     Ok(())
 }
@@ -129,8 +132,11 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     }
     let config = Arc::new(config);
     let cpus = cpus(&config).map_err(wrong)?;
+    let certificates = Certificates::load(&config)
+        .map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
+    let certificates = Arc::new(certificates);
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
-    let mut running = launch(&config, &cpus, &passed).map_err(|error| {
+    let mut running = launch(&config, &cpus, &passed, &certificates).map_err(|error| {
         let code = match &error {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
@@ -143,13 +149,20 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let summary = running.store.as_ref().map(|store| store.summary.as_str());
     let block = startup::block(&config, &running.listeners, &cpus, &kernel.line(), summary);
     let listeners = std::mem::take(&mut running.listeners);
-    let control = Control::new(config, running.peers(), listeners, passed);
+    let control = Control::new(
+        config,
+        running.peers(),
+        listeners,
+        passed,
+        Arc::clone(&certificates),
+    );
     let service = Service::default();
     let mut reloader = Reloader::new(arguments.clone(), control, log, service.clone());
     // What is written down is there before anybody is told.
     print_block(&block);
     reloader.tell_ready();
     service.watch(running.peers());
+    std::thread::spawn(move || certificates.watch());
     supervise(running, signals, &mut reloader, &service)
 }
 

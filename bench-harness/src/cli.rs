@@ -89,6 +89,12 @@ pub struct RunArguments {
     /// The CPUs that a started broker runs on, like 0 or 0,2; all if not given
     #[arg(long, value_delimiter = ',', value_name = "LIST", requires = "start")]
     pub broker_cpu: Vec<usize>,
+    /// Speaks TLS with the broker, which shows a certificate for localhost by an authority in this PEM file
+    #[arg(long, value_name = "FILE")]
+    pub tls: Option<PathBuf>,
+    /// Speaks WebSocket with the broker
+    #[arg(long)]
+    pub websocket: bool,
     /// The broker's name in the report
     #[arg(long)]
     pub name: Option<String>,

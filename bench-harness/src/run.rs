@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::broker::{Launch, Running};
 use crate::cli::{Format, Output, ReportArguments, RunArguments};
-use crate::engine::Clock;
+use crate::engine::{Clock, layer};
 use crate::live::Live;
 use crate::measure::machine::Machine;
 use crate::measure::placement;
@@ -137,6 +137,7 @@ fn command_line(pid: u32) -> io::Result<String> {
 /// # Errors
 /// As [`measure`], or if the report cannot be written.
 pub fn run(arguments: &RunArguments) -> io::Result<bool> {
+    layer::set(arguments.tls.as_deref(), arguments.websocket).map_err(io::Error::other)?;
     let mut options = arguments.options.clone();
     let (name, at) = match &arguments.start {
         None => {

@@ -19,6 +19,7 @@ pub mod fault;
 mod inbox;
 pub mod output;
 mod publish;
+pub mod publish_rate;
 mod receive;
 mod record;
 mod restore;
@@ -34,7 +35,8 @@ mod visibility;
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
 use slab::Slab;
 
 use crate::config::Config;
@@ -55,6 +57,7 @@ use durable::Acknowledgements;
 use envelope::Mesh;
 use output::Segment;
 use publish::Matched;
+use publish_rate::PublishRate;
 pub use receive::{Budget, Flow, Progress};
 pub use restore::{Restored, RestoredSession};
 use retained_delivery::RetainedDelivery;
@@ -97,6 +100,8 @@ pub struct Broker {
     session_count: u64,
     rewrite: Rewrite,
     mesh: Mesh,
+    /// Of those connections whose listener limits it: most have none.
+    publish_rates: HashMap<u32, PublishRate, RandomState>,
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
     system_topics: SystemTopics,
@@ -141,6 +146,7 @@ impl Broker {
                 shard_count,
                 config.network.mesh_staged_bytes_max as usize,
             ),
+            publish_rates: HashMap::default(),
             wheel: TimerWheel::new(now.mono_ms),
             ended: Vec::new(),
             system_topics: SystemTopics::new(now),
@@ -182,7 +188,23 @@ impl Broker {
     /// A connection has come home to `slot`.
     pub fn open(&mut self, slot: u32, listener: u16, now: Now) {
         let connection = Connection::new(listener, self.next_serial(), now.mono_ms);
+        if let Some(rate) = PublishRate::of(self.listener(listener), now.mono_ms) {
+            self.publish_rates.insert(slot, rate);
+        }
         self.clients.open(slot, connection);
+    }
+
+    /// Counts a TLS handshake of a connection that is coming in.
+    pub fn count_handshake(&mut self, resumed: bool) {
+        match resumed {
+            true => self.clients.counters.tls_handshakes_resumed += 1,
+            false => self.clients.counters.tls_handshakes_full += 1,
+        }
+    }
+
+    /// When the first of the server's certificates ends, seconds since 1970.
+    pub fn note_certificate_end(&mut self, unix_s: u64) {
+        self.clients.counters.tls_certificate_ends_unix_s = unix_s;
     }
 
     /// Whether nothing more is to be read from the connection: it is closed when its output is sent.
@@ -241,6 +263,7 @@ impl Broker {
 
     /// The slot is free: its connection is gone.
     pub fn release(&mut self, slot: u32) {
+        self.publish_rates.remove(&slot);
         self.clients.release(slot);
     }
 
@@ -278,6 +301,7 @@ impl Broker {
             && self.group_members.is_empty()
             && self.group_replica.is_empty()
             && self.retained_deliveries.is_empty()
+            && self.publish_rates.is_empty()
             && self.visibility.is_settled()
     }
 

@@ -13,7 +13,12 @@ use crate::routing::ids::SessionIndex;
 
 use super::connection::{Connection, Phase};
 use super::fault::{self, Fault};
+use super::publish_rate::Pace;
+use super::timers::Timer;
 use super::{Broker, Now};
+
+/// Why a client that publishes too fast is disconnected.
+const OVER_PUBLISH_RATE: &str = "over its publish rate for longer than publish_rate_patience_s";
 
 /// What a connection may still do in this turn.
 #[derive(Clone, Copy, Debug)]
@@ -134,6 +139,19 @@ impl Broker {
                 };
             }
             let (phase, version) = (connection.phase, connection.version());
+            match self.pace(slot, &frame, now) {
+                Pace::Go => {}
+                Pace::WaitUntil(_) => {
+                    return Progress {
+                        consumed,
+                        flow: Flow::Pause,
+                    };
+                }
+                Pace::TooLong => {
+                    self.end(slot, ReasonCode::MessageRateTooHigh, OVER_PUBLISH_RATE, now);
+                    continue;
+                }
+            }
             self.clients.counters.packets_received += 1;
             self.clients.counters.bytes_received += frame.packet_bytes as u64;
             let before = self.clients.routing_cost;
@@ -166,6 +184,30 @@ impl Broker {
         }
     }
 
+    /// Whether a packet is within the publish rate of its client. If it must wait, the shard is woken in time.
+    #[inline]
+    fn pace(&mut self, slot: u32, frame: &Frame<'_>, now: Now) -> Pace {
+        if self.publish_rates.is_empty() {
+            return Pace::Go;
+        }
+        let Some(rate) = self.publish_rates.get_mut(&slot) else {
+            return Pace::Go;
+        };
+        if PacketType::from_bits(frame.first_byte >> 4) != Some(PacketType::Publish) {
+            return Pace::Go;
+        }
+        let pace = rate.take(frame.packet_bytes, now.mono_ms);
+        if let Pace::WaitUntil(at_ms) = pace
+            && let Some(connection) = self.clients.connection_mut(slot)
+        {
+            // It is the broker that does not read: the client is as alive as it was.
+            connection.last_packet_ms = connection.last_packet_ms.max(at_ms);
+            let serial = connection.serial;
+            self.wheel.set(at_ms, Timer::PublishRate { slot, serial });
+        }
+        pace
+    }
+
     /// Whether a connection waits for its client to read.
     pub fn is_output_full(&self, slot: u32) -> bool {
         self.clients
@@ -179,11 +221,13 @@ impl Broker {
     }
 
     /// Whether a connection that was paused may go on.
-    pub fn may_resume(&self, slot: u32) -> bool {
+    pub fn may_resume(&self, slot: u32, now: Now) -> bool {
         let Some(connection) = self.clients.connection(slot) else {
             return true;
         };
-        !self.awaits_reading(connection)
+        let rate = self.publish_rates.get(&slot);
+        rate.is_none_or(|rate| rate.may_take(now.mono_ms))
+            && !self.awaits_reading(connection)
             && connection.pending_subacks == 0
             && !self.mesh.is_congested()
             && !self.log_is_behind()

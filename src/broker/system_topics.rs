@@ -131,6 +131,13 @@ impl SystemTopics {
                 count.to_string(),
             ));
         }
+        for (name, count) in [
+            ("handshakes/full", sum.tls_handshakes_full),
+            ("handshakes/resumed", sum.tls_handshakes_resumed),
+            ("certificate_ends_unix_s", sum.tls_certificate_ends_unix_s),
+        ] {
+            topics.push((format!("ringmq/tls/{name}"), count.to_string()));
+        }
         for (loads, (name, _)) in self.loads.iter().zip(LOAD_TOPICS) {
             for (load, (_, span)) in loads.iter().zip(LOADS) {
                 topics.push((format!("load/{name}/{span}"), format!("{load:.2}")));

@@ -19,6 +19,8 @@ const SWEEP_MESSAGES_MAX: usize = 10_000;
 pub(super) enum Timer {
     /// One and a half times the Keep Alive may be over.
     KeepAlive { slot: u32, serial: u32 },
+    /// A client may publish again; the shard only has to be awake.
+    PublishRate { slot: u32, serial: u32 },
     /// The Will Delay Interval is over.
     Will {
         session: SessionIndex,
@@ -48,7 +50,7 @@ impl Timer {
     /// Whether what it was set for is still so; otherwise it is void.
     fn is_current(&self, clients: &Clients) -> bool {
         match *self {
-            Self::KeepAlive { slot, serial } => clients
+            Self::KeepAlive { slot, serial } | Self::PublishRate { slot, serial } => clients
                 .connection(slot)
                 .is_some_and(|connection| connection.serial == serial),
             Self::Will {
@@ -100,6 +102,7 @@ impl Broker {
     fn fire(&mut self, timer: Timer, now: Now) {
         match timer {
             Timer::KeepAlive { slot, serial } => self.check_keep_alive(slot, serial, now),
+            Timer::PublishRate { .. } => {}
             Timer::Will { session, .. } => {
                 if timer.is_current(&self.clients) {
                     self.publish_will(session, None, now);

@@ -266,6 +266,7 @@ mod tests {
             set(&mut draft, value);
             let mut wanted = draft.config.clone();
             wanted.listeners[0].limits = draft.listener.limits.clone();
+            wanted.listeners[0].doors = draft.listener.doors.clone();
             let plan = plan(&running, &wanted).unwrap();
             let needs_restart = NEEDS_RESTART.contains(&key.path().as_str());
             assert_eq!(plan.changes.len(), 1, "{}", key.path());

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::address::ListenAddress;
+use super::doors::Doors;
 use super::limits::{Durability, ListenerLimits};
 use super::resolved::{Config, Listener, Redirect, UnixOptions};
 
@@ -121,6 +122,8 @@ pub struct DraftListener {
     pub unix: UnixOptions,
     /// `durability`.
     pub durability: Option<Durability>,
+    /// TLS, WebSocket, PROXY protocol, and who may connect.
+    pub doors: Doors,
     /// Everything else.
     pub limits: ListenerLimits,
 }
@@ -167,6 +170,7 @@ impl Draft {
             allow_anonymous: Some(listener.allow_anonymous),
             unix: listener.unix.clone(),
             durability: listener.durability,
+            doors: listener.doors.clone(),
             limits: listener.limits.clone(),
         };
     }
@@ -222,6 +226,15 @@ pub enum Kind {
         set: fn(&mut Draft, &str) -> Result<(), String>,
         /// Takes it, unless it is not set.
         get: fn(&Draft) -> Option<String>,
+    },
+    /// Several texts, as an array, or one.
+    Texts {
+        /// What each must look like.
+        form: &'static str,
+        /// Puts them, unless one does not look like that.
+        set: fn(&mut Draft, &[String]) -> Result<(), String>,
+        /// Takes them.
+        get: fn(&Draft) -> Vec<String>,
     },
     /// CPU numbers, as text or as an array.
     Cpus {
@@ -287,7 +300,7 @@ impl Key {
                 let quoted: Vec<_> = values.iter().map(|word| format!("\"{word}\"")).collect();
                 format!("one of {}", quoted.join(", "))
             }
-            Kind::Text { form, .. } => form.into(),
+            Kind::Text { form, .. } | Kind::Texts { form, .. } => form.into(),
             Kind::Cpus { .. } => "CPU numbers like \"0,1,4-7\" or [0, 1, 4]".into(),
             Kind::Levels { .. } => {
                 "a table like { \"ringmq::shard\" = \"debug\" }, levels as in log.level".into()
@@ -309,6 +322,10 @@ impl Key {
                 get(draft).and_then(|index| values.get(index).map(|word| literal(word)))
             }
             Kind::Text { get, .. } => get(draft).map(|text| literal(&text)),
+            Kind::Texts { get, .. } => {
+                let texts: Vec<_> = get(draft).iter().map(|text| literal(text)).collect();
+                (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
+            }
             Kind::Cpus { get, .. } => get(draft).map(|cpus| format!("{cpus:?}")),
             Kind::Levels { get, .. } => {
                 let pairs: Vec<_> = get(draft)

@@ -159,13 +159,23 @@ impl Default for Capabilities {
 pub struct ListenerLimits {
     /// Connections through this listener at once.
     pub connections_max: u32,
+    /// Connections through this listener in a second; 0 is no limit.
+    pub connections_per_s_max: u32,
     /// From accept to the end of CONNECT, seconds.
     pub connect_timeout_s: u16,
     /// Largest CONNECT, bytes: it is taken from anybody, before it is known who sends it. Not more than
     /// `packet_bytes_max`.
     pub connect_bytes_max: u32,
+    /// Messages that a client may publish in a second; 0 is no limit.
+    pub publish_messages_per_s_max: u32,
+    /// Bytes of PUBLISH packets that a client may send in a second; 0 is no limit.
+    pub publish_bytes_per_s_max: u32,
+    /// How long a client may be over its publish rate, seconds; 0 is for ever.
+    pub publish_rate_patience_s: u16,
     /// Largest Control Packet from a client, bytes.
     pub packet_bytes_max: u32,
+    /// Shortest Keep Alive, seconds.
+    pub keep_alive_s_min: u16,
     /// Longest Keep Alive, seconds; 0 is no limit.
     pub keep_alive_s_max: u16,
     /// Topic Aliases that the broker uses towards a client that allows them.
@@ -180,10 +190,15 @@ impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
             connections_max: 1_000_000,
+            connections_per_s_max: 0,
             connect_timeout_s: 10,
             // Each of its five fields at its longest, 64 KiB, and as much for properties.
             connect_bytes_max: 384 << 10,
+            publish_messages_per_s_max: 0,
+            publish_bytes_per_s_max: 0,
+            publish_rate_patience_s: 60,
             packet_bytes_max: 16 << 20,
+            keep_alive_s_min: 0,
             keep_alive_s_max: 0,
             topic_alias_maximum_outgoing: 32,
             response_information: None,
@@ -280,6 +295,12 @@ pub struct NetworkLimits {
     pub listen_backlog: u32,
     /// How long the last packets to a client may take, seconds.
     pub close_linger_s: u16,
+    /// TLS handshakes that a shard begins in a second; 0 is no limit.
+    pub tls_handshakes_per_s_max: u32,
+    /// TLS handshakes from one source prefix that a shard begins in a second; 0 is no limit.
+    pub tls_handshakes_per_source_per_s_max: u32,
+    /// Connections of a shard that wait for their TLS handshake to begin.
+    pub tls_handshakes_waiting_max: u32,
 }
 
 impl Default for NetworkLimits {
@@ -295,6 +316,9 @@ impl Default for NetworkLimits {
             inbox_batches_max: 256,
             listen_backlog: 4096,
             close_linger_s: 5,
+            tls_handshakes_per_s_max: 1000,
+            tls_handshakes_per_source_per_s_max: 500,
+            tls_handshakes_waiting_max: 10_000,
         }
     }
 }

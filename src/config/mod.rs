@@ -3,6 +3,7 @@
 pub mod address;
 pub mod change;
 pub mod cpu_list;
+pub mod doors;
 pub mod error;
 pub mod keys;
 pub mod limits;

@@ -237,8 +237,21 @@ impl Reader<'_> {
             }
             None => free_listener_name(&self.listeners, &listener.name),
         };
+        for (key, message) in draft.doors.faults(&listener.address) {
+            self.error(at_key(key), &format!("listener.{key}"), message);
+        }
+        let bounds = (draft.limits.keep_alive_s_min, draft.limits.keep_alive_s_max);
+        if bounds.1 > 0 && bounds.0 > bounds.1 {
+            let message = "is over keep_alive_s_max";
+            self.error(
+                at_key("keep_alive_s_min"),
+                "listener.keep_alive_s_min",
+                message,
+            );
+        }
         listener.unix = draft.unix;
         listener.durability = draft.durability;
+        listener.doors = draft.doors;
         listener.limits = draft.limits;
         self.listeners.push(listener);
     }
@@ -328,6 +341,14 @@ fn put(key: &Key, draft: &mut Draft, value: &DeValue<'_>) -> Result<(), String> 
             Ok(())
         }
         (Kind::Text { set, .. }, DeValue::String(text)) => set(draft, text),
+        (Kind::Texts { set, .. }, DeValue::String(text)) => set(draft, &[text.to_string()]),
+        (Kind::Texts { set, .. }, DeValue::Array(array)) => {
+            let texts: Option<Vec<String>> = array
+                .iter()
+                .map(|value| value.get_ref().as_str().map(str::to_owned))
+                .collect();
+            set(draft, &texts.ok_or("not all elements are texts")?)
+        }
         (Kind::Cpus { set, .. }, DeValue::String(text)) => {
             set(draft, parse_cpu_list(text)?);
             Ok(())

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::address::ListenAddress;
+use super::doors::Doors;
 use super::limits::{
     Durability, ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits,
     StorageLimits,
@@ -56,6 +57,8 @@ pub struct Listener {
     pub allow_anonymous: bool,
     /// What acknowledgements to its clients promise, if not what the whole broker does.
     pub durability: Option<Durability>,
+    /// TLS, WebSocket, PROXY protocol, and who may connect.
+    pub doors: Doors,
     /// Its limits.
     pub limits: ListenerLimits,
     /// It was there when the process started or later and is no more, or has another place: nobody is
@@ -155,6 +158,7 @@ impl Listener {
             address,
             unix: UnixOptions::default(),
             durability: None,
+            doors: Doors::default(),
             limits: ListenerLimits::default(),
             closed: false,
         }

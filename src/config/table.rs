@@ -3,6 +3,7 @@
 //! Read through [`super::keys`]. Defaults are not here: they are those of [`super::resolved::Config`], taken
 //! through each key's own `get`.
 
+use super::doors::{CertificateIdentity, ClientCertificate, TlsVersion};
 use super::keys::{Draft, Key, Kind, LOG_LEVELS, Section, Unit};
 use super::limits::{Durability, OutboxFull, Overlapping, SHARDS_MAX};
 use super::profile::Profile;
@@ -94,6 +95,46 @@ macro_rules! text {
             doc: $doc,
         }
     };
+}
+
+/// Several texts without a form of their own.
+macro_rules! texts {
+    ($name:literal, $form:literal, $($at:ident).+, $unset:literal, $doc:expr) => {
+        texts!($name, $form, $($at).+, $unset, put_texts, $doc)
+    };
+    ($name:literal, $form:literal, $($at:ident).+, $unset:literal, $put:ident, $doc:expr) => {
+        Key {
+            section: Section::Listener,
+            name: $name,
+            kind: Kind::Texts {
+                form: $form,
+                set: |draft, texts| $put(&mut draft.$($at).+, texts),
+                get: |draft| draft.$($at).+.iter().map(ToString::to_string).collect(),
+            },
+            unset: $unset,
+            doc: $doc,
+        }
+    };
+}
+
+fn put_texts(field: &mut Vec<String>, texts: &[String]) -> Result<(), String> {
+    for text in texts {
+        put_text(&mut None, text)?;
+    }
+    *field = texts.to_vec();
+    Ok(())
+}
+
+/// Values with a form of their own.
+fn put_parsed<T>(field: &mut Vec<T>, texts: &[String]) -> Result<(), String>
+where
+    T: std::str::FromStr<Err = String>,
+{
+    *field = texts
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>()?;
+    Ok(())
 }
 
 /// A text of MQTT or a name: not empty, at most 65,535 bytes, no control characters.
@@ -247,14 +288,58 @@ pub static KEYS: &[Key] = &[
     },
     durability!(Listener, listener.durability, "that of the top level",
         "The same for the clients of this listener: their sessions, and what they publish."),
+    texts!("tls_certificates", "one file name or an array of them", listener.doors.tls.certificates, "none: no TLS",
+        "PEM files with a certificate chain each, the server's own first. With them the listener speaks TLS. A client that names a host gets the certificate for it (SNI); any other gets the first."),
+    texts!("tls_keys", "one file name or an array of them", listener.doors.tls.keys, "the files of tls_certificates",
+        "PEM files with the private keys, in the order of tls_certificates. All files of TLS are read again on SIGHUP and when one has changed; if anything is wrong with one, all stay as they were."),
+    choice!(Listener, "tls_version_min", listener.doors.tls.version_min,
+        ["1.2" => TlsVersion::V1_2, "1.3" => TlsVersion::V1_3],
+        "The oldest version of TLS that is spoken."),
+    choice!(Listener, "tls_client_certificate", listener.doors.tls.client_certificate,
+        ["none" => ClientCertificate::None, "optional" => ClientCertificate::Optional, "required" => ClientCertificate::Required],
+        "Whether a client is asked for a certificate, and whether it must show one. One that is shown must be good."),
+    text!(Listener, "tls_client_ca", "a file name", listener.doors.tls.client_ca, "none",
+        "PEM file with the authorities whose client certificates are good."),
+    texts!("tls_client_crls", "one file name or an array of them", listener.doors.tls.client_crls, "none",
+        "PEM files with revoked client certificates. With any, a certificate of an authority without such a list is refused."),
+    choice!(Listener, "tls_identity", listener.doors.tls.identity,
+        ["common_name" => CertificateIdentity::CommonName, "alternative_name" => CertificateIdentity::AlternativeName,
+         "distinguished_name" => CertificateIdentity::DistinguishedName],
+        "Which part of a client certificate says who the client is."),
+    boolean!(Listener, "websocket", listener.doors.websocket.is_on,
+        "Whether MQTT comes over WebSocket; with tls_certificates over secure WebSocket."),
+    texts!("websocket_paths", "one path or an array of them", listener.doors.websocket.paths, "all",
+        "The paths at which WebSocket is served, like \"/mqtt\"."),
+    texts!("websocket_origins", "one origin or an array of them", listener.doors.websocket.origins, "the host that the client has connected to",
+        "Origins of web pages that may connect, like \"https://example.org\"; \"*\" is any. Clients that are no browsers send no origin and may connect."),
+    integer!(Listener, "websocket_frame_bytes_max", Bytes, 128, 1 << 30, listener.doors.websocket.frame_bytes_max,
+        "Largest WebSocket frame. It may hold many packets, or a part of one."),
+    boolean!(Listener, "proxy_protocol", listener.doors.proxy_protocol,
+        "Whether every connection begins with a PROXY header, version 1 or 2, which tells the client's address. Peers that are not among trusted_proxies are refused."),
+    texts!("trusted_proxies", "networks like \"10.0.0.0/8\" or \"::1\", or \"unix\"", listener.doors.trusted_proxies, "none", put_parsed,
+        "Who may tell a client's address, with a PROXY header or with X-Forwarded-For."),
+    texts!("allow", "networks like \"10.0.0.0/8\" or \"::1\", or \"unix\"", listener.doors.allow, "everybody", put_parsed,
+        "Clients that may connect, by address."),
+    texts!("deny", "networks like \"10.0.0.0/8\" or \"::1\", or \"unix\"", listener.doors.deny, "nobody", put_parsed,
+        "Clients that may not connect, whatever allow says."),
     integer!(Listener, "connections_max", Count, 1, 10_000_000, listener.limits.connections_max,
         "Connections through this listener at once; further ones are closed at accept."),
+    integer!(Listener, "connections_per_s_max", Count, 0, 1_000_000, listener.limits.connections_per_s_max,
+        "Connections through this listener in a second; further ones are closed at accept. As many may come at once after a quiet second. 0 is no limit."),
     integer!(Listener, "connect_timeout_s", Seconds, 1, 3600, listener.limits.connect_timeout_s,
         "From accept to the end of the CONNECT packet; then the connection is closed."),
     integer!(Listener, "connect_bytes_max", Bytes, 128, 268_435_460, listener.limits.connect_bytes_max,
         "Largest CONNECT, which is taken before it is known who sends it. With the default, Client Identifier, Will Topic, Will Payload, User Name and Password may all be as long as MQTT allows."),
     integer!(Listener, "packet_bytes_max", Bytes, 128, 268_435_460, listener.limits.packet_bytes_max,
         "Largest Control Packet from a client (Maximum Packet Size)."),
+    integer!(Listener, "publish_messages_per_s_max", Count, 0, 10_000_000, listener.limits.publish_messages_per_s_max,
+        "Messages that a client may publish in a second. What is over it is not read until its time has come, so that the client is held back by its own socket. As many may come at once after a quiet second. 0 is no limit."),
+    integer!(Listener, "publish_bytes_per_s_max", Bytes, 0, 1 << 30, listener.limits.publish_bytes_per_s_max,
+        "Bytes of PUBLISH packets that a client may send in a second, in the same way. 0 is no limit."),
+    integer!(Listener, "publish_rate_patience_s", Seconds, 0, 3600, listener.limits.publish_rate_patience_s,
+        "How long a client may press against its publish rate without a quiet moment; then it is disconnected with Message rate too high (0x96). 0 is for ever."),
+    integer!(Listener, "keep_alive_s_min", Seconds, 0, U16, listener.limits.keep_alive_s_min,
+        "Shortest Keep Alive; a 5.0 client is told with Server Keep Alive, any other is given that long. 0 asked for stays 0."),
     integer!(Listener, "keep_alive_s_max", Seconds, 0, U16, listener.limits.keep_alive_s_max,
         "Longest Keep Alive; a 5.0 client is told with Server Keep Alive. 0 is no limit."),
     integer!(Listener, "topic_alias_maximum_outgoing", Count, 0, U16, listener.limits.topic_alias_maximum_outgoing,
@@ -343,6 +428,12 @@ pub static KEYS: &[Key] = &[
     integer!(Network, "close_linger_s", Seconds, 0, 3600, config.network.close_linger_s,
         "How long the last packets to a client may take before its connection is closed."),
 
+    integer!(Network, "tls_handshakes_per_s_max", Count, 0, 1_000_000, config.network.tls_handshakes_per_s_max,
+        "TLS handshakes that a shard begins in a second; further clients wait. 0 is no limit."),
+    integer!(Network, "tls_handshakes_per_source_per_s_max", Count, 0, 1_000_000, config.network.tls_handshakes_per_source_per_s_max,
+        "TLS handshakes that a shard begins in a second for one /24 network of IPv4 or /56 of IPv6; further ones are closed. 0 is no limit."),
+    integer!(Network, "tls_handshakes_waiting_max", Count, 1, 1_000_000, config.network.tls_handshakes_waiting_max,
+        "Clients of a shard that wait for their TLS handshake to begin; further ones are closed."),
     integer!(Storage, "segment_bytes", Bytes, 1 << 20, 1 << 30, config.storage.segment_bytes,
         "Size of a file of the log. Each shard has at least two."),
     integer!(Storage, "unwritten_bytes_max", Bytes, 64 << 10, 1 << 30, config.storage.unwritten_bytes_max,

@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection.
 
 use std::fmt;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsFd;
 
 /// The address of a client.
@@ -21,12 +21,26 @@ impl PeerAddress {
     /// The peer of a connected socket.
     pub fn of(socket: impl AsFd) -> Self {
         match socket2::SockRef::from(&socket).peer_addr() {
-            Ok(address) => match address.as_socket() {
-                Some(SocketAddr::V4(address)) => Self::V4(address),
-                Some(SocketAddr::V6(address)) => Self::V6(Box::new(address)),
-                None => Self::Unix,
-            },
+            Ok(address) => address.as_socket().map_or(Self::Unix, Self::from),
             Err(_) => Self::Unknown,
+        }
+    }
+
+    /// The address alone; `None` if it has none.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::V4(address) => Some((*address.ip()).into()),
+            Self::V6(address) => Some((*address.ip()).into()),
+            Self::Unix | Self::Unknown => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(address),
+            SocketAddr::V6(address) => Self::V6(Box::new(address)),
         }
     }
 }

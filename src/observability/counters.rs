@@ -58,13 +58,27 @@ pub enum EndCause {
     SessionTakenOver,
     /// The server is shutting down.
     ServerShuttingDown,
+    /// `connections_per_s_max` of its listener is reached.
+    ConnectionRate,
+    /// The address may not connect, or may not speak for a client.
+    AddressDenied,
+    /// There is no good PROXY header.
+    ProxyHeader,
+    /// TLS failed: the handshake, the client's certificate, or a record.
+    Tls,
+    /// Too many TLS handshakes at once.
+    TlsRate,
+    /// WebSocket failed: the request, or a frame.
+    WebSocket,
+    /// A client pressed against its publish rate for too long.
+    MessageRateTooHigh,
     /// Any other Reason Code.
     Other,
 }
 
 impl EndCause {
     /// All, in order, with the last level of their `$SYS` topic.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 18] = [
         "connections_max",
         "connect_timeout",
         "connect_refused",
@@ -75,6 +89,13 @@ impl EndCause {
         "keep_alive_timeout",
         "session_taken_over",
         "server_shutting_down",
+        "connection_rate",
+        "address_denied",
+        "proxy_header",
+        "tls",
+        "tls_rate",
+        "websocket",
+        "message_rate_too_high",
         "other",
     ];
 
@@ -91,6 +112,7 @@ impl EndCause {
             ReasonCode::KeepAliveTimeout => Self::KeepAliveTimeout,
             ReasonCode::SessionTakenOver => Self::SessionTakenOver,
             ReasonCode::ServerShuttingDown => Self::ServerShuttingDown,
+            ReasonCode::MessageRateTooHigh => Self::MessageRateTooHigh,
             _ => Self::Other,
         }
     }
@@ -129,6 +151,12 @@ pub struct Counters {
     pub publish_bytes_received: u64,
     /// Payload bytes in PUBLISH packets sent.
     pub publish_bytes_sent: u64,
+    /// TLS handshakes that were completed, with a new session.
+    pub tls_handshakes_full: u64,
+    /// TLS handshakes that resumed a session.
+    pub tls_handshakes_resumed: u64,
+    /// Gauge: when the first of the server's certificates ends, seconds since 1970; 0 without any.
+    pub tls_certificate_ends_unix_s: u64,
     /// Messages dropped for one receiver, by [`DropCause`].
     pub dropped: [u64; DropCause::NAMES.len()],
     /// Connections that the broker ended, by [`EndCause`].
@@ -169,6 +197,15 @@ impl Counters {
         self.publish_sent += other.publish_sent;
         self.publish_bytes_received += other.publish_bytes_received;
         self.publish_bytes_sent += other.publish_bytes_sent;
+        self.tls_handshakes_full += other.tls_handshakes_full;
+        self.tls_handshakes_resumed += other.tls_handshakes_resumed;
+        self.tls_certificate_ends_unix_s = match (
+            self.tls_certificate_ends_unix_s,
+            other.tls_certificate_ends_unix_s,
+        ) {
+            (0, end) | (end, 0) => end,
+            (one, another) => one.min(another),
+        };
         for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
             *sum += more;
         }

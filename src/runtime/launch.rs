@@ -23,6 +23,8 @@ use crate::storage::{ShardStart, Store, StoreError};
 use super::activation::Passed;
 use super::listeners::{OpenListener, Opening, open_listeners};
 
+use super::certificates::Certificates;
+
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
 /// How long a task may keep the core before glommio looks at others. The shard is the only task and never
@@ -83,6 +85,7 @@ pub fn launch(
     config: &Arc<Config>,
     cpus: &[usize],
     passed: &Passed,
+    certificates: &Certificates,
 ) -> Result<Running, LaunchError> {
     let opening = Opening {
         passed,
@@ -106,6 +109,7 @@ pub fn launch(
             config: Arc::clone(config),
             hasher: hasher.clone(),
             listeners: sockets.collect(),
+            tls: Arc::clone(certificates.table()),
             inbox,
             peers: peers.clone(),
             started,

@@ -57,7 +57,7 @@ impl OpenListener {
         Ok(Self {
             place,
             bound,
-            gate: ListenerGate::new(listener.limits.connections_max),
+            gate: ListenerGate::new(&listener.limits),
         })
     }
 
@@ -79,7 +79,7 @@ impl OpenListener {
     /// Has another place and limit from now on.
     pub fn move_to(&mut self, place: u16, listener: &Listener) {
         self.place = place;
-        self.gate.limit(listener.limits.connections_max);
+        self.gate.limit(&listener.limits);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Called by `main`. Not here: anything that a client can notice while the broker runs.
 
 pub mod activation;
+pub mod certificates;
 pub mod exit_code;
 pub mod kernel_probe;
 pub mod launch;

@@ -13,6 +13,7 @@ use crate::shard::ListenerChange;
 use crate::shard::mesh::{Message, Peer};
 
 use super::activation::Passed;
+use super::certificates::{Certificates, Loaded};
 use super::launch::INBOX_PATIENCE;
 use super::listeners::{OpenListener, Opening};
 
@@ -35,6 +36,7 @@ pub enum ReloadError {
 pub struct Prepared {
     plan: Plan,
     opened: Vec<OpenListener>,
+    certificates: Loaded,
 }
 
 impl Prepared {
@@ -56,6 +58,7 @@ pub struct Control {
     peers: Vec<Peer>,
     listeners: Vec<OpenListener>,
     passed: Passed,
+    certificates: Arc<Certificates>,
 }
 
 impl Control {
@@ -65,12 +68,14 @@ impl Control {
         peers: Vec<Peer>,
         listeners: Vec<OpenListener>,
         passed: Passed,
+        certificates: Arc<Certificates>,
     ) -> Self {
         Self {
             config,
             peers,
             listeners,
             passed,
+            certificates,
         }
     }
 
@@ -96,6 +101,10 @@ impl Control {
             shards: self.peers.len(),
             backlog: plan.config.network.listen_backlog,
         };
+        let certificates = self
+            .certificates
+            .read(&plan.config)
+            .map_err(|errors| ReloadError::Configuration(errors.to_string()))?;
         let mut opened = Vec::new();
         for step in &plan.steps {
             if let ListenerStep::Open(place) = step {
@@ -108,7 +117,11 @@ impl Control {
                 )?);
             }
         }
-        Ok(Prepared { plan, opened })
+        Ok(Prepared {
+            plan,
+            opened,
+            certificates,
+        })
     }
 
     /// Whether a listener of this broker has or had that port. It need not be free then: the new sockets take
@@ -128,8 +141,13 @@ impl Control {
     /// # Errors
     /// A shard is stuck, which only a restart ends.
     pub fn commit(&mut self, prepared: Prepared) -> Result<(), ReloadError> {
-        let Prepared { plan, mut opened } = prepared;
+        let Prepared {
+            plan,
+            mut opened,
+            certificates,
+        } = prepared;
         let config = Arc::new(plan.config);
+        self.certificates.install(&config, certificates);
         for (shard, peer) in self.peers.iter().enumerate() {
             let message = Message::Reconfigure(Arc::clone(&config));
             peer.send_within(message, INBOX_PATIENCE)

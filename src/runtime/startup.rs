@@ -18,6 +18,12 @@ pub fn block(
     // Writing to a string does not fail.
     let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));
     for (listener, open) in config.listeners.iter().zip(listeners) {
+        let speaks = match (listener.doors.tls.is_on(), listener.doors.websocket.is_on) {
+            (false, false) => "",
+            (true, false) => "TLS, ",
+            (false, true) => "WebSocket, ",
+            (true, true) => "secure WebSocket, ",
+        };
         let anonymous = if listener.allow_anonymous {
             "anonymous allowed"
         } else {
@@ -25,7 +31,7 @@ pub fn block(
         };
         let _ = writeln!(
             text,
-            "  listener {}: listening on {} ({anonymous}, {} connections at most, packets up to {} bytes)",
+            "  listener {}: listening on {} ({speaks}{anonymous}, {} connections at most, packets up to {} bytes)",
             listener.name,
             open.address(),
             listener.limits.connections_max,

@@ -121,7 +121,12 @@ pub fn shortened(properties: Properties<'_>) -> Properties<'_> {
 
 /// A longer Keep Alive than the listener's maximum, or none where there is a maximum, becomes the maximum.
 /// Only a 5.0 client can be told (Server Keep Alive), so only for it does the value change [MQTT-3.1.2-21].
+/// A shorter one than the minimum becomes the minimum for all: nobody is cut off for it.
 fn keep_alive(asked_s: u16, listener: &ListenerLimits, version: ProtocolVersion) -> u16 {
+    let asked_s = match asked_s {
+        0 => 0,
+        asked_s => asked_s.max(listener.keep_alive_s_min),
+    };
     let maximum_s = listener.keep_alive_s_max;
     match (version.is_v5(), maximum_s) {
         (false, _) | (true, 0) => asked_s,

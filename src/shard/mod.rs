@@ -7,9 +7,11 @@
 //! Not here: what packets mean (`broker`), system calls (`net`).
 
 mod connection;
+mod door;
 mod durable;
 pub mod mesh;
 mod output;
+mod rate;
 mod receive;
 mod reconfigure;
 mod sleeping;

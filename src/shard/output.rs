@@ -34,7 +34,7 @@ impl Shard {
         }
     }
 
-    fn flush(&mut self, token: Token, now: Now) {
+    pub(super) fn flush(&mut self, token: Token, now: Now) {
         if self.ring.is_sending(token) {
             return; // its completion flushes
         }
@@ -50,14 +50,23 @@ impl Shard {
             return;
         }
         let mut batch = SendBatch::default();
-        let waits = self.broker.take_output(token.slot, |segment| {
-            batch.chunks.push(match segment {
-                Segment::Packets(packets) => Chunk::Owned(packets),
-                Segment::Payload(payload) => Chunk::Shared(payload),
-            });
-        });
+        let waits = match connection.encoded {
+            false => self.broker.take_output(token.slot, |segment| {
+                batch.chunks.push(match segment {
+                    Segment::Packets(packets) => Chunk::Owned(packets),
+                    Segment::Payload(payload) => Chunk::Shared(payload),
+                });
+            }),
+            true => self.encode_output(token, &mut batch),
+        };
         if waits {
-            self.ring.send(connection.socket.as_fd(), token, batch);
+            if let Some(connection) = self
+                .connections
+                .get(token.slot as usize)
+                .and_then(Option::as_deref)
+            {
+                self.ring.send(connection.socket.as_fd(), token, batch);
+            }
         } else if self.broker.is_closing(token.slot) {
             self.linger(token, now);
         }
@@ -74,17 +83,23 @@ impl Shard {
         batch: SendBatch,
         now: Now,
     ) {
+        let encoded = self
+            .connection(token)
+            .is_some_and(|connection| connection.encoded);
         for chunk in batch.chunks {
-            if let Chunk::Owned(buffer) = chunk {
-                self.broker.recycle(buffer);
+            match chunk {
+                Chunk::Owned(buffer) if encoded => self.spare.take_back(buffer),
+                Chunk::Owned(buffer) => self.broker.recycle(buffer),
+                Chunk::Shared(_) => {}
             }
         }
         let Some(connection) = self.connection(token) else {
             return;
         };
-        if connection.state == State::Finishing {
-            self.close_if_idle(token);
-            return;
+        match connection.state {
+            State::Finishing => return self.close_if_idle(token),
+            State::Connecting if result.is_ok() => return self.sent_at_door(token, now),
+            _ => {}
         }
         match result {
             Ok(_) => {
@@ -124,6 +139,7 @@ impl Shard {
     /// away until it closes or the time is over.
     fn linger(&mut self, token: Token, now: Now) {
         self.start_linger_timer(token, now);
+        let going_away = self.is_draining();
         let Some(connection) = self
             .connections
             .get_mut(token.slot as usize)
@@ -131,6 +147,13 @@ impl Shard {
         else {
             return;
         };
+        if let Some(transport) = self.transports.of(token)
+            && transport.close(going_away)
+            && transport.has_pending()
+        {
+            // Comes here again when that is sent.
+            return self.flush(token, now);
+        }
         connection.carry = Vec::new();
         if !connection.half_closed {
             connection.half_closed = true;

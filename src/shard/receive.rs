@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::broker::{Budget, Flow, Now, Placement, placement};
+use crate::broker::output::Buffers;
+use crate::broker::{Broker, Budget, Flow, Now, Placement, placement};
 use crate::mqtt::frame::{Framing, frame};
 use crate::net::ring::{Buffer, Token};
 
@@ -29,8 +30,13 @@ impl Shard {
         };
         connection.receiving = more;
         let state = connection.state;
+        let encoded = connection.encoded;
         match result {
             Ok(Some(buffer)) => match state {
+                State::Connecting if encoded => self.received_at_door(token, buffer),
+                State::Home | State::Paused if encoded => {
+                    self.received_encoded(token, buffer, now);
+                }
                 State::Connecting => self.received_connecting(token, buffer, now),
                 State::Home => self.received_home(token, buffer, now),
                 State::Paused => {
@@ -127,6 +133,11 @@ impl Shard {
     fn received_connecting(&mut self, token: Token, buffer: Buffer, now: Now) {
         connection_bytes(self, token, &buffer);
         self.ring.recycle(buffer);
+        self.place(token, now);
+    }
+
+    /// Moves a connection to its home, if its CONNECT is complete.
+    pub(super) fn place(&mut self, token: Token, now: Now) {
         let shard_count = self.shard_count();
         let Some(connection) = self
             .connections
@@ -143,13 +154,18 @@ impl Shard {
             shard_count,
             &self.hasher,
         ) {
-            Placement::NeedMore => self.receive_connecting(token),
+            Placement::NeedMore => {
+                self.send_pending(token);
+                self.receive_connecting(token);
+            }
             Placement::Home(home) if home == self.id => self.begin(token, now),
+            // It moves with nothing in flight; when the send is complete it comes here again.
+            Placement::Home(_) if self.ring.is_sending(token) => {}
             Placement::Home(home) => self.hand_over(token, home),
         }
     }
 
-    fn receive_connecting(&mut self, token: Token) {
+    pub(super) fn receive_connecting(&mut self, token: Token) {
         let Some(connection) = self
             .connections
             .get_mut(token.slot as usize)
@@ -157,7 +173,9 @@ impl Shard {
         else {
             return;
         };
-        connection.receiving = true;
+        if std::mem::replace(&mut connection.receiving, true) {
+            return;
+        }
         self.ring.receive_once(connection.socket.as_fd(), token);
     }
 
@@ -170,6 +188,10 @@ impl Shard {
         let listener = connection.listener;
         self.broker.open(token.slot, listener, now);
         self.take_carry(token, now);
+        if self.transports.has_pending(token) {
+            // It does not wait for an answer of the broker.
+            self.flush(token, now);
+        }
     }
 
     /// Gives the broker what is carried; then receives on, or waits for another turn.
@@ -195,37 +217,25 @@ impl Shard {
         else {
             return;
         };
+        let carry = std::mem::take(&mut connection.carry);
         let bytes = self.ring.bytes(&buffer);
-        let mut flow = Flow::Continue;
-        let mut rest = bytes;
-        let mut carry = std::mem::take(&mut connection.carry);
-        while !carry.is_empty() && !rest.is_empty() && flow == Flow::Continue {
-            // Only as much as completes the packet is copied; the rest is taken in place.
-            let wanted = match frame(&carry, usize::MAX) {
-                Ok(Framing::Incomplete {
-                    packet_bytes: Some(packet_bytes),
-                }) => packet_bytes - carry.len(),
-                _ => 1,
-            };
-            let (head, tail) = rest.split_at(wanted.min(rest.len()));
-            carry.extend_from_slice(head);
-            rest = tail;
-            let progress = self.broker.receive(token.slot, &carry, &mut budget, now);
-            carry.drain(..progress.consumed);
-            flow = progress.flow;
-        }
-        if carry.is_empty() && flow == Flow::Continue {
-            let progress = self.broker.receive(token.slot, rest, &mut budget, now);
-            rest = &rest[progress.consumed..];
-            flow = progress.flow;
-        }
-        if !rest.is_empty() && flow != Flow::Closing {
-            if carry.capacity() == 0 {
-                carry = self.spare.lend();
-            }
-            carry.extend_from_slice(rest);
-        }
+        let (broker, spare) = (&mut self.broker, &mut self.spare);
+        let (carry, flow) = take_bytes(broker, spare, token.slot, carry, bytes, &mut budget, now);
         self.ring.recycle(buffer);
+        self.spend(token, budget);
+        self.keep(token, carry);
+        self.follow(token, flow, now);
+    }
+
+    /// Gives the broker decoded bytes of a connection at home.
+    pub(super) fn feed(&mut self, token: Token, bytes: &[u8], now: Now) {
+        let mut budget = self.budget(token);
+        let Some(connection) = self.connection(token) else {
+            return;
+        };
+        let carry = std::mem::take(&mut connection.carry);
+        let (broker, spare) = (&mut self.broker, &mut self.spare);
+        let (carry, flow) = take_bytes(broker, spare, token.slot, carry, bytes, &mut budget, now);
         self.spend(token, budget);
         self.keep(token, carry);
         self.follow(token, flow, now);
@@ -281,7 +291,7 @@ impl Shard {
             else {
                 continue;
             };
-            if connection.turn == self.turns || !self.broker.may_resume(slot) {
+            if connection.turn == self.turns || !self.broker.may_resume(slot, now) {
                 // It has had its share of this turn, or what it waits for is not there.
                 self.paused.push(slot);
                 continue;
@@ -349,4 +359,47 @@ fn connection_bytes(shard: &mut Shard, token: Token, buffer: &Buffer) {
         }
         connection.carry.extend_from_slice(shard.ring.bytes(buffer));
     }
+}
+
+/// Gives the broker received bytes, with what is carried before them: what is carried from then on, and
+/// what is next.
+#[inline]
+fn take_bytes(
+    broker: &mut Broker,
+    spare: &mut Buffers,
+    slot: u32,
+    mut carry: Vec<u8>,
+    bytes: &[u8],
+    budget: &mut Budget,
+    now: Now,
+) -> (Vec<u8>, Flow) {
+    let mut flow = Flow::Continue;
+    let mut rest = bytes;
+    while !carry.is_empty() && !rest.is_empty() && flow == Flow::Continue {
+        // Only as much as completes the packet is copied; the rest is taken in place.
+        let wanted = match frame(&carry, usize::MAX) {
+            Ok(Framing::Incomplete {
+                packet_bytes: Some(packet_bytes),
+            }) => packet_bytes - carry.len(),
+            _ => 1,
+        };
+        let (head, tail) = rest.split_at(wanted.min(rest.len()));
+        carry.extend_from_slice(head);
+        rest = tail;
+        let progress = broker.receive(slot, &carry, budget, now);
+        carry.drain(..progress.consumed);
+        flow = progress.flow;
+    }
+    if carry.is_empty() && flow == Flow::Continue {
+        let progress = broker.receive(slot, rest, budget, now);
+        rest = &rest[progress.consumed..];
+        flow = progress.flow;
+    }
+    if !rest.is_empty() && flow != Flow::Closing {
+        if carry.capacity() == 0 {
+            carry = spare.lend();
+        }
+        carry.extend_from_slice(rest);
+    }
+    (carry, flow)
 }

@@ -17,13 +17,16 @@ use crate::config::limits::{
 use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
+use crate::net::tls::settings::TlsTable;
+use crate::net::transport::{Scratch, Transport};
 use crate::observability::counters::EndCause;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 use crate::storage::{Log, ShardStart};
 
 use super::ShardError;
-use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
+use super::connection::{Full, Handover, ListenerGate, NetConnection, Permit, State, Transports};
+use super::door::DoorQueue;
 use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
 use super::spin::Spin;
@@ -55,6 +58,8 @@ pub struct Setup {
     pub hasher: TopicHasher,
     /// All that are open.
     pub listeners: Vec<ListenerSocket>,
+    /// What TLS handshakes use.
+    pub tls: Arc<TlsTable>,
     /// Its own end of the mesh.
     pub inbox: Inbox,
     /// All shards, itself included.
@@ -109,6 +114,13 @@ pub struct Shard {
     pub(super) paused: Vec<u32>,
     /// Connections for other shards whose inbox was full; no more than there are connections.
     handovers: Vec<(ShardId, Box<Handover>)>,
+    /// What lies below the MQTT of connections that have such.
+    pub(super) transports: Transports,
+    /// What TLS handshakes use.
+    pub(super) tls: Arc<TlsTable>,
+    /// Connections on their way in.
+    pub(super) doors: DoorQueue,
+    pub(super) scratch: Scratch,
     /// For what connections carry over.
     pub(super) spare: Buffers,
     inbox: Inbox,
@@ -167,6 +179,10 @@ impl Shard {
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
+            transports: Transports::default(),
+            tls: setup.tls,
+            doors: DoorQueue::default(),
+            scratch: Scratch::default(),
             spare: Buffers::default(),
             inbox: setup.inbox,
             doorbell_token,
@@ -183,6 +199,7 @@ impl Shard {
         for listener in setup.listeners {
             shard.add_listener(listener);
         }
+        shard.note_certificates();
         Ok(shard)
     }
 
@@ -256,14 +273,23 @@ impl Shard {
         self.tick(now);
         self.resume_paused(now);
         self.flush_outputs(now);
+        self.open_doors(now);
+        self.flush_outputs(now);
         self.log_ended();
         self.flush_mesh();
     }
 
     /// How long to sleep. Sets the doorbell's flag before the last look at the inbox.
     pub(super) fn prepare_to_wait(&mut self) -> Wait {
-        if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
-            return Wait::Poll;
+        if !self.paused.is_empty() {
+            let now = now(self.started);
+            if self
+                .paused
+                .iter()
+                .any(|slot| self.broker.may_resume(*slot, now))
+            {
+                return Wait::Poll;
+            }
         }
         if self.may_begin_commit() || self.spin.goes_on(self.config.network.spin_us) {
             return Wait::Poll;
@@ -275,13 +301,12 @@ impl Shard {
         if !self.broker.mesh().is_empty() || !self.handovers.is_empty() {
             return Wait::Until(MESH_RETRY);
         }
-        let deadline = match (
+        let deadlines = [
             self.broker.next_deadline_ms(),
             self.wheel.next_deadline_ms(),
-        ) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
+            self.doors_due_ms(),
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
         match deadline {
             None => Wait::Forever,
             Some(deadline_ms) => {
@@ -333,12 +358,21 @@ impl Shard {
             return;
         }
         match result {
-            Ok(socket) => match listener.gate.enter() {
-                Some(permit) if !self.draining => self.admit(socket, place, permit, now),
-                Some(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
-                None => {
-                    self.broker.count_ended(EndCause::ConnectionsMax);
-                    self.note_refused(index, PeerAddress::of(&socket), now);
+            Ok(socket) => match listener.gate.enter(now.mono_ms) {
+                Ok(permit) if !self.draining => self.admit(socket, place, permit, now),
+                Ok(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
+                Err(full) => {
+                    let (counted, cause) = match full {
+                        Full::Connections => (
+                            EndCause::ConnectionsMax,
+                            "connections_max is reached; raise it or close others",
+                        ),
+                        Full::Rate => {
+                            (EndCause::ConnectionRate, "connections_per_s_max is reached")
+                        }
+                    };
+                    self.broker.count_ended(counted);
+                    self.note_refused(place, &PeerAddress::of(&socket), cause, now);
                 }
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
@@ -359,9 +393,18 @@ impl Shard {
         }
     }
 
-    /// Logs that a listener is full: one line for all who knock within a moment.
-    fn note_refused(&mut self, index: usize, address: PeerAddress, now: Now) {
-        let listener = &mut self.listeners[index];
+    /// Logs that a listener refuses somebody: one line for all who knock within a moment.
+    pub(super) fn note_refused(
+        &mut self,
+        place: u16,
+        address: &PeerAddress,
+        cause: &str,
+        now: Now,
+    ) {
+        let of_place = |listener: &&mut Listener| listener.place == place;
+        let Some(listener) = self.listeners.iter_mut().find(of_place) else {
+            return log_abandoned(address, cause);
+        };
         listener.refused += 1;
         if now.mono_ms < listener.refused_line_ms {
             return;
@@ -372,7 +415,7 @@ impl Shard {
             listener = self.config.listeners[usize::from(listener.place)].name,
             %address,
             refused,
-            "connection refused: connections_max is reached; raise it or close others"
+            "connection refused: {cause}"
         );
     }
 
@@ -396,11 +439,23 @@ impl Shard {
     fn admit(&mut self, socket: OwnedFd, listener: u16, permit: Permit, now: Now) {
         set_nodelay(&socket);
         let peer = PeerAddress::of(&socket);
+        let configured = &self.config.listeners[usize::from(listener)];
+        let (doors, limits) = (&configured.doors, &configured.limits);
+        // Whom a proxy speaks for is seen when the proxy has told it.
+        let welcome = doors.lets_in(peer.ip());
+        let cause = match doors.proxy_protocol {
+            true => "it is not among trusted_proxies",
+            false => "the address may not connect",
+        };
+        let transport = Transport::of(doors);
+        let timeout_s = limits.connect_timeout_s;
+        if !welcome {
+            self.broker.count_ended(EndCause::AddressDenied);
+            self.note_refused(listener, &peer, cause, now);
+            return;
+        }
         let token = self.ring.open();
         self.ring.receive_once(socket.as_fd(), token);
-        let timeout_s = self.config.listeners[usize::from(listener)]
-            .limits
-            .connect_timeout_s;
         self.wheel.set(
             now.mono_ms + u64::from(timeout_s) * 1000,
             Timer::Connect(token),
@@ -419,12 +474,19 @@ impl Shard {
             turn: 0,
             turn_cost: 0,
             permit,
+            encoded: transport.is_some(),
         });
+        self.transports.put(token, transport);
     }
 
     /// Whether the server is shutting down.
     pub(super) fn is_draining(&self) -> bool {
         self.draining
+    }
+
+    /// Notes when the first of the server's certificates ends.
+    pub(super) fn note_certificates(&mut self) {
+        self.broker.note_certificate_end(self.tls.ends_unix_s());
     }
 
     /// How many shards there are.
@@ -453,6 +515,7 @@ impl Shard {
     /// Takes a connection out of this shard; nothing of it is in flight.
     pub(super) fn remove(&mut self, token: Token) -> Option<Box<NetConnection>> {
         let connection = self.connections.get_mut(token.slot as usize)?.take()?;
+        self.transports.take(token);
         self.ring.release(token);
         self.open -= 1;
         Some(connection)
@@ -460,6 +523,7 @@ impl Shard {
 
     /// Hands a connection to its home.
     pub(super) fn hand_over(&mut self, token: Token, home: ShardId) {
+        let transport = self.transports.take(token);
         let Some(connection) = self.remove(token) else {
             return;
         };
@@ -468,6 +532,7 @@ impl Shard {
             listener: connection.listener,
             peer: connection.peer,
             permit: connection.permit,
+            transport,
             unread: connection.carry.as_slice().into(),
         };
         self.spare.take_back(connection.carry);
@@ -532,7 +597,9 @@ impl Shard {
             turn: 0,
             turn_cost: 0,
             permit: handover.permit,
+            encoded: handover.transport.is_some(),
         });
+        self.transports.put(token, handover.transport);
         self.begin(token, now);
     }
 
@@ -637,7 +704,7 @@ impl Shard {
 }
 
 /// Logs the end of a connection that has not come home.
-pub(super) fn log_abandoned(address: &PeerAddress, cause: &'static str) {
+pub(super) fn log_abandoned(address: &PeerAddress, cause: &str) {
     tracing::info!(client = "", %address, cause, "connection ended by the broker");
 }
 

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use super::*;
 use crate::config::address::ListenAddress;
+use crate::config::limits::ListenerLimits;
 use crate::net::listener;
 use crate::shard::mesh;
 
@@ -25,8 +26,9 @@ fn shard() -> (Shard, std::net::SocketAddr) {
         listeners: vec![ListenerSocket {
             place: 0,
             socket: bound.sockets.pop().unwrap(),
-            gate: ListenerGate::new(10),
+            gate: ListenerGate::new(&ListenerLimits::default()),
         }],
+        tls: Arc::default(),
         inbox: inboxes.pop().unwrap(),
         peers,
         started: (Instant::now(), 0),

@@ -2,6 +2,7 @@
 //!
 //! The bounds are wide: they tell "served" from "stalled" and "limited" from "endless", not fast from slow.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,20 +20,24 @@ const MIB: u64 = 1 << 20;
 const STALLED: Duration = Duration::from_secs(3);
 
 /// Others, who want nothing but to send each other messages all the time.
-struct Others {
+pub struct Others {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(usize, Duration)>,
 }
 
 impl Others {
-    fn of(broker: &Broker) -> Self {
-        let mut readers: Vec<Client> = (0..3)
-            .map(|n| broker.client(&format!("other-{n}")))
-            .collect();
+    pub fn of(broker: &Broker) -> Self {
+        Self::at(broker.address())
+    }
+
+    /// Over a plain listener.
+    pub fn at(address: SocketAddr) -> Self {
+        let client = |id: &str| Client::open(address, Version::V5).connected(&Connect::new(id));
+        let mut readers: Vec<Client> = (0..3).map(|n| client(&format!("other-{n}"))).collect();
         for reader in &mut readers {
             reader.subscribe("others", 1);
         }
-        let mut writer = broker.client("other-writer");
+        let mut writer = client("other-writer");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -53,7 +58,7 @@ impl Others {
     }
 
     /// They were served all the time.
-    fn expect_served(self) {
+    pub fn expect_served(self) {
         self.stop.store(true, Ordering::Relaxed);
         let (count, longest) = self.thread.join().expect("the others");
         assert!(count > 0, "no message went through");
@@ -67,8 +72,14 @@ impl Others {
 /// Waits until the broker has counted `wanted` under a name below `$SYS/broker/ringmq/`.
 #[track_caller]
 fn expect_counted(broker: &Broker, name: &str, wanted: std::ops::RangeInclusive<u64>) {
+    expect_counted_at(broker.address(), name, wanted);
+}
+
+/// The same over a plain listener.
+#[track_caller]
+pub fn expect_counted_at(address: SocketAddr, name: &str, wanted: std::ops::RangeInclusive<u64>) {
     let topic = format!("$SYS/broker/ringmq/{name}");
-    let mut system = broker.client("");
+    let mut system = Client::open(address, Version::V5).connected(&Connect::new(""));
     system.subscribe(&topic, 0);
     let deadline = Instant::now() + PATIENCE;
     loop {

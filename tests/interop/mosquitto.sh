@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# mosquitto_pub and mosquitto_sub against a broker: mosquitto.sh HOST PORT VERSION (31, 311 or 5).
+# mosquitto_pub and mosquitto_sub against a broker: mosquitto.sh HOST PORT VERSION (31, 311 or 5) [CAFILE]; with the
+# file over TLS.
 set -euo pipefail
 
 host=$1 port=$2 version=$3
+tls=()
+[ $# -lt 4 ] || tls=(--cafile "$4")
 name="mosquitto-$version-$$"
 out=$(mktemp -d)
 readers=()
@@ -22,7 +25,7 @@ fail() {
 }
 
 pub() {
-    mosquitto_pub -h "$host" -p "$port" -V "$version" "$@"
+    mosquitto_pub -h "$host" -p "$port" -V "$version" "${tls[@]}" "$@"
 }
 
 # reader NAME ARGUMENTS...: subscribes, and returns when SUBACK has come. What it gets is in $out/NAME.
@@ -30,7 +33,7 @@ reader() {
     local file="$out/$1"
     shift
     : >"$file"
-    stdbuf -oL mosquitto_sub -h "$host" -p "$port" -V "$version" -d -W 30 -F 'got %r %q %t %p' "$@" \
+    stdbuf -oL mosquitto_sub -h "$host" -p "$port" -V "$version" "${tls[@]}" -d -W 30 -F 'got %r %q %t %p' "$@" \
         >"$file" 2>&1 &
     last_reader=$!
     disown "$last_reader" # no word from the shell when it is killed
@@ -100,4 +103,4 @@ for member in one two; do
     [ "$(grep -c '^got ' "$out/$member")" -ge 5 ] || fail "member $member got nearly nothing"
 done
 
-echo "ok: mosquitto_pub and mosquitto_sub, -V $version"
+echo "ok: mosquitto_pub and mosquitto_sub${tls:+, TLS}, -V $version"

@@ -1,10 +1,11 @@
-// MQTT.js against a broker: node mqttjs.js HOST PORT VERSION (311 or 5).
+// MQTT.js against a broker: node mqttjs.js URL VERSION (311 or 5); mqtt, mqtts, ws or wss.
+// NODE_EXTRA_CA_CERTS names the authority of the last two.
 
 import assert from "node:assert/strict";
 import { connectAsync } from "mqtt";
 
 const PATIENCE_MS = 10_000;
-const [host, port, version] = process.argv.slice(2);
+const [url, version] = process.argv.slice(2);
 const prefix = `mqttjs-${version}-${process.pid}`;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -13,7 +14,7 @@ class Client {
   static async connect(name, options = {}) {
     const client = new Client();
     client.messages = [];
-    client.mqtt = await connectAsync(`mqtt://${host}:${port}`, {
+    client.mqtt = await connectAsync(url, {
       clientId: `${prefix}-${name}`,
       protocolVersion: version === "5" ? 5 : 4,
       reconnectPeriod: 0,
@@ -160,5 +161,5 @@ await shared();
 if (version === "5") {
   await properties();
 }
-console.log(`ok: MQTT.js, version ${version}`);
+console.log(`ok: MQTT.js, ${url.split(":")[0]}, version ${version}`);
 process.exit(0);

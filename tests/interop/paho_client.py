@@ -1,4 +1,7 @@
-"""paho-mqtt against a broker: paho_client.py HOST PORT VERSION (31, 311 or 5)."""
+"""paho-mqtt against a broker: paho_client.py HOST PORT VERSION (31, 311 or 5) [TRANSPORT [CAFILE]].
+
+TRANSPORT is tcp or websockets; with the file of an authority it is over TLS.
+"""
 
 import os
 import queue
@@ -14,6 +17,8 @@ PATIENCE_S = 10
 PROTOCOLS = {"31": paho.MQTTv31, "311": paho.MQTTv311, "5": paho.MQTTv5}
 
 host, port, version = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+transport = sys.argv[4] if len(sys.argv) > 4 else "tcp"
+ca_file = sys.argv[5] if len(sys.argv) > 5 else None
 prefix = f"paho-{version}-{os.getpid()}"
 
 
@@ -25,8 +30,10 @@ class Client:
         self.connected = threading.Event()
         self.subscribed = queue.Queue(maxsize=100)
         self.paho = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, f"{prefix}-{name}", protocol=PROTOCOLS[version]
+            paho.CallbackAPIVersion.VERSION2, f"{prefix}-{name}", protocol=PROTOCOLS[version], transport=transport
         )
+        if ca_file:
+            self.paho.tls_set(ca_file)
         self.paho.on_connect = self.on_connect
         self.paho.on_message = lambda _client, _data, message: self.messages.put(message)
         self.paho.on_subscribe = lambda _client, _data, _id, codes, _properties: self.subscribed.put(codes)
@@ -67,7 +74,9 @@ class Client:
         """Ends the connection without DISCONNECT, and does not come back."""
         self.paho.on_disconnect = None
         self.paho._reconnect_on_failure = False
-        self.paho.socket().shutdown(socket.SHUT_RDWR)
+        # What paho has for a socket is not always one.
+        with socket.socket(fileno=os.dup(self.paho.socket().fileno())) as own:
+            own.shutdown(socket.SHUT_RDWR)
         self.paho.loop_stop()
 
     def disconnect(self):
@@ -160,4 +169,5 @@ will()
 shared()
 if version == "5":
     properties()
-print(f"ok: paho-mqtt, version {version}")
+secure = ", TLS" if ca_file else ""
+print(f"ok: paho-mqtt, {transport}{secure}, version {version}")

@@ -71,6 +71,15 @@ fn value(key: &'static Key) -> BoxedStrategy<String> {
                 .boxed()
         }
         Kind::Text { .. } => text().boxed(),
+        Kind::Texts { .. } if key.name == "trusted_proxies" => {
+            let networks = ["10.0.0.0/8", "2001:db8::1", "unix", "0.0.0.0/0"].map(literal);
+            subsequence(networks.to_vec(), 1..=4)
+                .prop_map(|networks| format!("[{}]", networks.join(", ")))
+                .boxed()
+        }
+        Kind::Texts { .. } => vec(text(), 1..4)
+            .prop_map(|texts| format!("[{}]", texts.join(", ")))
+            .boxed(),
         Kind::Cpus { .. } => btree_set(0..4_096_usize, 1..6)
             .prop_map(|cpus| format!("{:?}", cpus.into_iter().rev().collect::<Vec<_>>()))
             .boxed(),
@@ -115,7 +124,23 @@ fn lines(keys: Vec<&'static Key>) -> BoxedStrategy<String> {
 /// A listener: number `place` of several, so that names and addresses differ.
 fn listener(place: u16) -> BoxedStrategy<String> {
     let unix_only = |key: &&'static Key| key.name.starts_with("unix_");
-    let apart = |key: &&'static Key| matches!(key.name, "address" | "name" | "allow_anonymous");
+    // These are written below, or go with others only.
+    let apart = |key: &&'static Key| {
+        matches!(
+            key.name,
+            "address"
+                | "name"
+                | "allow_anonymous"
+                | "tls_keys"
+                | "tls_client_certificate"
+                | "tls_client_ca"
+                | "tls_client_crls"
+                | "proxy_protocol"
+                | "allow"
+                | "deny"
+                | "keep_alive_s_min"
+        )
+    };
     let keys: Vec<&'static Key> = Section::Listener.keys().filter(|key| !apart(key)).collect();
     let for_tcp = keys.iter().copied().filter(|key| !unix_only(key)).collect();
     let tcp = (any::<[u8; 4]>(), any::<bool>(), lines(for_tcp)).prop_map(move |(ip, v6, lines)| {

@@ -18,3 +18,4 @@ mod indexes;
 mod retained;
 mod session;
 mod stream;
+mod transport;

@@ -307,7 +307,7 @@ impl World {
     fn resume_paused(&mut self, s: usize) {
         for slot in std::mem::take(&mut self.shards[s].paused) {
             let turn = self.shards[s].turns;
-            let may = self.shards[s].broker.may_resume(slot);
+            let may = self.shards[s].broker.may_resume(slot, self.now);
             let Some(socket) = self.shards[s].socket(slot) else {
                 continue;
             };

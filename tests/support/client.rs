@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::packet::{
     self, Connect, Kind, Packet, Publish, Subscribe, Version, acknowledgement, acknowledgement_with,
 };
+use super::wire::Wire;
 use super::{Broker, PATIENCE};
 
 /// What came, or did not come.
@@ -33,6 +34,8 @@ impl Next {
 /// A Network Connection to the broker.
 pub struct Client {
     stream: TcpStream,
+    /// What lies between the socket and the packets, if anything does.
+    wire: Option<Box<dyn Wire>>,
     version: Version,
     received: Vec<u8>,
     held: VecDeque<Packet>,
@@ -50,8 +53,14 @@ impl Client {
         stream
             .set_write_timeout(Some(PATIENCE))
             .expect("a write timeout");
+        Self::over(stream, None, version)
+    }
+
+    /// A connection over a socket, with something between it and the packets or not.
+    pub fn over(stream: TcpStream, wire: Option<Box<dyn Wire>>, version: Version) -> Self {
         Self {
             stream,
+            wire,
             version,
             received: Vec::new(),
             held: VecDeque::new(),
@@ -82,6 +91,21 @@ impl Client {
         connack
     }
 
+    /// Sends CONNECT over what is there already, and expects that it is accepted.
+    pub fn connected(mut self, connect: &Connect) -> Self {
+        self.send_raw(&connect.bytes());
+        self.expect_accepted();
+        self
+    }
+
+    /// What the packets go through.
+    fn wire(&mut self) -> &mut dyn Wire {
+        match &mut self.wire {
+            Some(wire) => wire.as_mut(),
+            None => &mut self.stream,
+        }
+    }
+
     /// Expects a CONNACK of Success.
     pub fn expect_accepted(&mut self) -> &Packet {
         let connack = self.expect(Kind::ConnAck);
@@ -101,14 +125,14 @@ impl Client {
 
     /// Sends `bytes` as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) {
-        self.stream
+        self.wire()
             .write_all(bytes)
             .expect("the broker takes what is sent");
     }
 
     /// Sends `bytes`; false if the broker closed the connection or does not read.
     pub fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        self.wire().write_all(bytes).is_ok()
     }
 
     /// The socket, to configure it.
@@ -145,7 +169,7 @@ impl Client {
             self.stream
                 .set_read_timeout(Some(left))
                 .expect("a read timeout");
-            match self.stream.read(&mut chunk) {
+            match self.wire().read(&mut chunk) {
                 Ok(0) => return Next::Closed,
                 Ok(count) => self.received.extend(&chunk[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Next::Closed,
@@ -172,7 +196,7 @@ impl Client {
             self.stream
                 .set_read_timeout(Some(left))
                 .expect("a read timeout");
-            match self.stream.read(&mut chunk) {
+            match self.wire().read(&mut chunk) {
                 Ok(count) if count > 0 => self.received.extend(&chunk[..count]),
                 other => panic!("{other:?} instead of a packet"),
             }

@@ -10,10 +10,12 @@
 )]
 
 pub mod broker;
+pub mod certificates;
 pub mod client;
 pub mod packet;
 pub mod property;
 pub mod scene;
+pub mod wire;
 
 use std::time::Duration;
 

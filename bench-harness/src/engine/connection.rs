@@ -10,6 +10,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::mqtt::decode::{Frame, frame};
 
+use super::layer::Layer;
+
 /// Connections from one loopback address: safely below the number of ports that the kernel gives out.
 const PER_SOURCE_ADDRESS: usize = 20_000;
 /// A buffer of pending output that grew beyond this is freed when it is empty, bytes.
@@ -23,6 +25,10 @@ pub struct Connection {
     /// What is to be written.
     pub out: Vec<u8>,
     written: usize,
+    /// What lies between socket and packets, if anything does.
+    layer: Option<Box<Layer>>,
+    /// The layer has something of its own to say, or is open from now on.
+    dirty_layer: bool,
     wants_write: bool,
     muted: bool,
     /// Whether it stands in the engine's list of connections with output.
@@ -37,7 +43,10 @@ impl Connection {
 
     /// Bytes that the socket has not taken.
     pub fn unsent(&self) -> usize {
-        self.out.len() - self.written
+        match &self.layer {
+            Some(layer) => self.out.len() + layer.wire.len() - self.written,
+            None => self.out.len() - self.written,
+        }
     }
 
     /// Begins to connect. `serial` spreads connections to loopback over source addresses, since one has only
@@ -74,9 +83,20 @@ impl Connection {
         *self = Self {
             socket: Some(socket),
             wants_write: true,
+            layer: Layer::new()?,
             ..Self::default()
         };
         Ok(())
+    }
+
+    /// What the socket is to take.
+    fn bytes(&self) -> &[u8] {
+        self.layer.as_ref().map_or(&self.out, |layer| &layer.wire)
+    }
+
+    /// Whether there is something to flush.
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.dirty_layer
     }
 
     fn listen(&self, epoll: impl AsFd, number: usize) -> io::Result<()> {
@@ -137,7 +157,18 @@ impl Connection {
             }
             all - bytes.len()
         };
-        if self.carry.is_empty() {
+        if let Some(layer) = &mut self.layer {
+            match layer.decode(&buffer[..count], &mut self.carry) {
+                // The writer comes again.
+                Ok(answers) => self.dirty_layer |= answers,
+                Err(_) => {
+                    self.socket = None;
+                    return;
+                }
+            }
+            let done = cut(&self.carry);
+            self.carry.drain(..done);
+        } else if self.carry.is_empty() {
             let done = cut(&buffer[..count]);
             self.carry.extend_from_slice(&buffer[done..count]);
         } else {
@@ -150,13 +181,23 @@ impl Connection {
     /// Writes what the socket takes.
     #[inline]
     pub fn flush(&mut self, epoll: impl AsFd, number: usize) -> io::Result<()> {
-        while self.written < self.out.len() && !self.wants_write {
+        if let Some(layer) = &mut self.layer
+            && self.socket.is_some()
+        {
+            self.dirty_layer = false;
+            layer.encode(&mut self.out)?;
+            if self.written == layer.wire.len() {
+                layer.wire.clear();
+                self.written = 0;
+            }
+        }
+        while self.written < self.bytes().len() && !self.wants_write {
             let Some(socket) = &self.socket else {
                 break;
             };
             match rustix::net::send(
                 socket,
-                &self.out[self.written..],
+                &self.bytes()[self.written..],
                 rustix::net::SendFlags::NOSIGNAL,
             ) {
                 Ok(count) => self.written += count,
@@ -167,8 +208,15 @@ impl Connection {
                     return Ok(());
                 }
                 // The read that follows says so.
-                Err(_) => self.written = self.out.len(),
+                Err(_) => self.written = self.bytes().len(),
             }
+        }
+        if let Some(layer) = self.layer.as_mut().filter(|_| self.socket.is_some()) {
+            if self.written == layer.wire.len() {
+                layer.wire.clear();
+                self.written = 0;
+            }
+            return Ok(());
         }
         if self.written == self.out.len() || self.socket.is_none() {
             self.written = 0;

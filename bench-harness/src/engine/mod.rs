@@ -4,6 +4,7 @@
 
 mod connection;
 mod keep_alive;
+pub mod layer;
 pub mod setup;
 
 use std::io;
@@ -216,7 +217,7 @@ impl Engine {
             });
             if !connection.is_open() {
                 sink.closed(number);
-            } else if !connection.out.is_empty() && !connection.dirty {
+            } else if connection.has_output() && !connection.dirty {
                 connection.dirty = true;
                 self.dirty.push(number);
             }
