@@ -88,7 +88,11 @@ impl Layer {
         }
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let tls = layers.tls.as_ref().map(|config| {
-            ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)
+            let mut tls =
+                ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+            // The generator's own buffers are what is bounded.
+            tls.set_buffer_limit(None);
+            io::Result::Ok(tls)
         });
         Ok(Some(Box::new(Self {
             tls: tls.transpose()?,
