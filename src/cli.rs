@@ -39,11 +39,45 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Add, remove or verify a user of a password file
+    Passwd {
+        /// The password file
+        file: PathBuf,
+        /// What to do; add also changes a password
+        #[arg(value_enum)]
+        action: PasswordAction,
+        /// The user name
+        user: String,
+        /// With add: also the keys for the SCRAM methods
+        #[arg(long)]
+        scram: bool,
+    },
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
         key: Option<String>,
     },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PasswordAction {
+    Add,
+    Remove,
+    Verify,
+}
+
+/// What `ringmq passwd` is to do with a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordChange {
+    /// Add the user or change the password.
+    Add {
+        /// Also the keys for the SCRAM methods.
+        scram: bool,
+    },
+    /// Remove the user.
+    Remove,
+    /// Verify a password.
+    Verify,
 }
 
 /// What the process is to do.
@@ -57,6 +91,15 @@ pub enum Command {
         file: PathBuf,
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
+    },
+    /// Change a password file.
+    Passwd {
+        /// The file.
+        file: PathBuf,
+        /// What to do.
+        change: PasswordChange,
+        /// The user name.
+        user: String,
     },
     /// Explain a key, or all.
     Explain {
@@ -110,7 +153,7 @@ pub enum ResolveError {
     File(#[from] ConfigErrors),
     /// `--listen` opens the broker to other machines without saying so.
     #[error(
-        "--listen {0}: other machines reach this address, and clients cannot be asked for credentials; \
+        "--listen {0}: other machines reach this address, and clients are not asked for credentials; \
          add --allow-anonymous, or listen on a local address like 127.0.0.1:1883"
     )]
     Open(ListenAddress),
@@ -130,7 +173,7 @@ impl RunArguments {
             None => Config::default(),
         };
         if !self.listen.is_empty() {
-            config.listeners = self.listeners()?;
+            config.listeners = self.listeners(&config)?;
         }
         if let Some(cores) = &self.cores {
             config.cores = Some(cores.0.clone());
@@ -150,12 +193,14 @@ impl RunArguments {
     }
 
     /// Listeners with default limits: those of the file belong to its own listeners.
-    fn listeners(&self) -> Result<Vec<Listener>, ResolveError> {
+    fn listeners(&self, config: &Config) -> Result<Vec<Listener>, ResolveError> {
         let mut listeners: Vec<Listener> = Vec::new();
         for address in &self.listen {
             let mut listener = Listener::at(address.clone());
-            listener.allow_anonymous |= self.allow_anonymous;
-            if !listener.allow_anonymous {
+            let authenticates = config.authenticates(&listener);
+            listener.allow_anonymous =
+                self.allow_anonymous || (address.is_local() && !authenticates);
+            if !listener.allow_anonymous && !authenticates {
                 return Err(ResolveError::Open(address.clone()));
             }
             if listeners
@@ -181,6 +226,20 @@ fn command(cli: Cli) -> Command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Passwd {
+            file,
+            action,
+            user,
+            scram,
+        }) => Command::Passwd {
+            file,
+            change: match action {
+                PasswordAction::Add => PasswordChange::Add { scram },
+                PasswordAction::Remove => PasswordChange::Remove,
+                PasswordAction::Verify => PasswordChange::Verify,
+            },
+            user,
+        },
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }
 }

@@ -1,16 +1,20 @@
 //! The `ringmq` binary: arguments, configuration, kernel, launch, signals, end.
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
-use ringmq::cli::{self, Command, RunArguments};
+use ringmq::cli::{self, Command, PasswordChange, RunArguments};
 use ringmq::config::{self, Config};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log::{self, LogControl};
+use ringmq::shard::mesh::Peer;
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::signals::{Signal, Signals};
+use ringmq::access::passwd::{Change, passwd};
+use ringmq::runtime::verification::{Verification, send_policy};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
 
 #[global_allocator]
@@ -48,6 +52,11 @@ fn main() -> ExitCode {
             explain: Some(key), ..
         }
         | Command::Explain { key } => explain(key.as_deref()),
+        Command::Passwd {
+            file,
+            change,
+            user,
+        } => change_password(&file, change, &user),
     };
     match ended {
         Ok(()) => ExitCode::from(exit_code::OK),
@@ -59,8 +68,34 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &std::path::Path) -> Result<(), Failure> {
-    config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
+    let config =
+        config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
+    for warning in &verification(&config)?.access().warnings {
+        eprintln!("ringmq: warning: {warning}");
+    }
     print_block(&format!("{}: no errors\n", file.display()));
+    Ok(())
+}
+
+/// Reads the files about clients that the configuration names.
+fn verification(config: &Config) -> Result<Verification, Failure> {
+    Verification::load(config)
+        .map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors.join("\n")))
+}
+
+fn change_password(
+    file: &std::path::Path,
+    change: PasswordChange,
+    user: &str,
+) -> Result<(), Failure> {
+    let change = match change {
+        PasswordChange::Add { scram } => Change::Add { scram },
+        PasswordChange::Remove => Change::Remove,
+        PasswordChange::Verify => Change::Verify,
+    };
+    let told = passwd(file, change, user)
+        .map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    print_block(&format!("{told}\n"));
     Ok(())
 }
 
@@ -91,13 +126,17 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     }
     let config = Arc::new(config);
     let cpus = cpus(&config).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let verification = verification(&config)?;
+    for warning in &verification.access().warnings {
+        tracing::warn!("{warning}");
+    }
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
-    let running = launch(&config, &cpus).map_err(|error| {
+    let running = launch(&config, &cpus, &verification).map_err(|error| {
         let code = match &error {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
             LaunchError::Shard { .. } => exit_code::KERNEL,
-            LaunchError::Mesh(_) => exit_code::UNEXPECTED,
+            LaunchError::Mesh(_) | LaunchError::Threads(_) => exit_code::UNEXPECTED,
         };
         Failure::new(code, error)
     })?;
@@ -107,7 +146,13 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &cpus,
         &kernel.line(),
     ));
-    let reload = || reload_log(arguments, &config, &log);
+    let verification = RefCell::new(verification);
+    let peers = running.peers();
+    let reload = || {
+        if let Some(new) = reload_log(arguments, &config, &log) {
+            reload_access(&new, &mut verification.borrow_mut(), &peers);
+        }
+    };
     let ended = supervise(running, signals, &config, &reload);
     drop(log);
     ended
@@ -120,10 +165,10 @@ fn cpus(config: &Config) -> Result<Vec<usize>, String> {
 
 /// Reads the configuration again and logs as it says from now on; if anything is wrong with it, all stays as
 /// it is.
-fn reload_log(arguments: &RunArguments, running: &Config, log: &LogControl) {
+fn reload_log(arguments: &RunArguments, running: &Config, log: &LogControl) -> Option<Config> {
     if arguments.config.is_none() {
         tracing::info!("no configuration file to read again");
-        return;
+        return None;
     }
     let config = match arguments.resolve() {
         Ok(config) => config,
@@ -131,21 +176,47 @@ fn reload_log(arguments: &RunArguments, running: &Config, log: &LogControl) {
             for error in errors.to_string().lines() {
                 tracing::error!("the configuration is not changed: {error}");
             }
-            return;
+            return None;
         }
     };
     if let Err(error) = log.set(&config.log) {
         tracing::error!("the configuration is not changed: {error}");
-        return;
+        return None;
     }
     tracing::info!(level = config.log.level, "the [log] section is read again");
-    let other_log = Config {
-        log: running.log.clone(),
-        ..config
-    };
-    if other_log != *running {
+    let mut other = config.clone();
+    other.log = running.log.clone();
+    other.access = running.access.clone();
+    if other != *running {
         tracing::warn!("other sections of the configuration have changed; restart to use them");
     }
+    // The listeners are those that are open.
+    let mut in_force = running.clone();
+    in_force.access = config.access;
+    Some(in_force)
+}
+
+/// Reads who may connect and what they may do again. It is put into force as a whole; if anything is wrong,
+/// all stays as it is.
+fn reload_access(config: &Config, verification: &mut Verification, peers: &[Peer]) {
+    let access = match verification.prepare(config) {
+        Ok(access) => access,
+        Err(errors) => {
+            for error in errors {
+                tracing::error!("who may connect and what they may do is not changed: {error}");
+            }
+            return;
+        }
+    };
+    for warning in &access.warnings {
+        tracing::warn!("{warning}");
+    }
+    let changes = verification.replace(access);
+    send_policy(peers, verification.access());
+    tracing::info!(
+        changes = changes.join("; "),
+        "who may connect and what they may do is read again"
+    );
 }
 
 /// What the main thread waits for.

@@ -98,6 +98,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["config", "mqtt", "observability", "routing", "session"],
     ),
     ("net", &["config"]),
+    ("access", &["broker", "config", "mqtt"]),
     (
         "storage",
         &["config", "mqtt", "observability", "routing", "session"],
@@ -117,6 +118,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "runtime",
         &[
+            "access",
+            "broker",
             "config",
             "net",
             "observability",

@@ -165,6 +165,7 @@ impl Broker {
             connection.phase = Phase::Closing;
             connection.aliases = None;
         }
+        self.forget_questions(slot);
         self.clients.mark_dirty(slot);
     }
 

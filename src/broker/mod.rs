@@ -8,6 +8,8 @@
 //! SUBACK leaves only when every shard has applied the interest.
 
 mod acknowledge;
+pub mod authentication;
+pub mod authorization;
 mod clients;
 mod connect;
 pub mod connection;
@@ -16,6 +18,7 @@ mod disconnect;
 pub mod envelope;
 mod inbox;
 pub mod output;
+pub mod policy;
 mod publish;
 mod receive;
 mod retained_delivery;
@@ -29,6 +32,7 @@ mod visibility;
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::config::Config;
@@ -41,11 +45,15 @@ use crate::routing::retained::RetainedStore;
 use crate::routing::shared_subscription::{GroupMembers, GroupReplica};
 use crate::routing::topic_hash::TopicHasher;
 
+use authentication::cache::VerifiedCredentials;
+use authentication::{Identity, Question, Waiting};
+use authorization::{Asking, Denials};
 use clients::Clients;
 pub use connect::{Placement, placement};
 use connection::{Connection, Ended, Phase};
 use envelope::Mesh;
 use output::Segment;
+use policy::Policy;
 use publish::Matched;
 pub use receive::{Budget, Flow, Progress};
 use retained_delivery::RetainedDelivery;
@@ -62,6 +70,8 @@ pub struct Now {
     /// Seconds since 1970: for people.
     pub unix_s: u64,
 }
+
+type BySlot<T> = HashMap<u32, T, foldhash::fast::RandomState>;
 
 /// The broker of one shard.
 #[derive(Debug)]
@@ -81,6 +91,16 @@ pub struct Broker {
     mesh: Mesh,
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
+    policy: Arc<Policy>,
+    verified: VerifiedCredentials,
+    /// By slot: what the transport knows of connections that are not connected yet.
+    identities: BySlot<Identity>,
+    /// By slot: connections whose client is not known yet, or is being asked again.
+    waiting: BySlot<Box<Waiting>>,
+    /// By slot: connections that wait to be told whether they may.
+    asking: BySlot<Asking>,
+    questions: Vec<Question>,
+    denials: Denials,
     system_topics: SystemTopics,
     /// [`Timer::Sweep`] is set.
     sweep_armed: bool,
@@ -120,6 +140,13 @@ impl Broker {
             ),
             wheel: TimerWheel::new(now.mono_ms),
             ended: Vec::new(),
+            policy: Arc::new(Policy::of(&config)),
+            verified: VerifiedCredentials::default(),
+            identities: BySlot::default(),
+            waiting: BySlot::default(),
+            asking: BySlot::default(),
+            questions: Vec::new(),
+            denials: Denials::default(),
             system_topics: SystemTopics::new(now),
             sweep_armed: false,
             serial: 0,
@@ -161,7 +188,9 @@ impl Broker {
     pub fn awaits_connect(&self, slot: u32) -> bool {
         self.clients
             .connection(slot)
-            .is_some_and(|connection| connection.phase == Phase::Fresh)
+            .is_some_and(|connection| {
+                matches!(connection.phase, Phase::Fresh | Phase::Authenticating)
+            })
     }
 
     /// The next connection that has output to send or is to be closed.
@@ -206,6 +235,7 @@ impl Broker {
 
     /// The slot is free: its connection is gone.
     pub fn release(&mut self, slot: u32) {
+        self.forget_questions(slot);
         self.clients.release(slot);
     }
 
@@ -244,6 +274,9 @@ impl Broker {
             && self.group_replica.is_empty()
             && self.retained_deliveries.is_empty()
             && self.visibility.is_settled()
+            && self.identities.is_empty()
+            && self.waiting.is_empty()
+            && self.asking.is_empty()
     }
 
     fn next_serial(&mut self) -> u32 {

@@ -26,6 +26,8 @@ pub enum Flow {
     Continue,
     /// Keep the rest and come again in a later turn: the budget is used up, or the mesh is congested.
     Pause,
+    /// Keep the rest until an answer has come ([`Broker::answer`]).
+    Park,
     /// Read nothing more.
     Closing,
 }
@@ -116,10 +118,22 @@ impl Broker {
                     continue;
                 }
             };
+            if self.awaits_answer(slot, frame.first_byte) {
+                return Progress {
+                    consumed,
+                    flow: Flow::Park,
+                };
+            }
             if self.must_wait(slot, frame.first_byte) || budget.bytes == 0 {
                 return Progress {
                     consumed,
                     flow: Flow::Pause,
+                };
+            }
+            if self.policy.asks_permission && self.must_ask(slot, &frame, now) {
+                return Progress {
+                    consumed,
+                    flow: Flow::Park,
                 };
             }
             self.clients.counters.packets_received += 1;
@@ -127,6 +141,10 @@ impl Broker {
             let before = self.clients.routing_cost;
             if let Err(violation) = self.packet(slot, &frame, now) {
                 self.refuse(slot, &bytes[consumed..], violation, now);
+            }
+            if self.policy.asks_permission {
+                // The answers were for this packet.
+                self.asking.remove(&slot);
             }
             let routing = usize::try_from(self.clients.routing_cost - before).unwrap_or(usize::MAX);
             let cost = frame.packet_bytes.max(PACKET_COST_BYTES_MIN).max(routing);
@@ -185,6 +203,7 @@ impl Broker {
         };
         match connection.phase {
             Phase::Fresh => self.refuse_connect(slot, bytes, violation),
+            Phase::Authenticating => self.refuse_waiting(slot, violation, now),
             _ => self.end(slot, violation.reason_code, violation.cause, now),
         }
     }
@@ -195,9 +214,11 @@ impl Broker {
             return Ok(());
         };
         let version = connection.version();
-        let Phase::Connected(session) = connection.phase else {
+        let session = match connection.phase {
+            Phase::Connected(session) => session,
+            Phase::Authenticating => return self.before_connack(slot, frame, now),
             // `receive` has seen that it is CONNECT.
-            return self.connect(slot, &Connect::decode(frame)?, now);
+            _ => return self.connect(slot, &Connect::decode(frame)?, frame.body, now),
         };
         // Apart from the others, so that the one that comes most is not moved through them.
         if frame.packet_type()? == PacketType::Publish {
@@ -218,10 +239,7 @@ impl Broker {
             Packet::Subscribe(subscribe) => self.subscribe(slot, session, &subscribe, now),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, session, &unsubscribe),
             Packet::Disconnect(disconnect) => self.disconnect(slot, session, &disconnect, now),
-            Packet::Auth(_) => Err(Violation::new(
-                ReasonCode::BadAuthenticationMethod,
-                "AUTH without an authentication method that is known",
-            )),
+            Packet::Auth(auth) => self.auth(slot, session, &auth),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => Err(Violation::new(
                 ReasonCode::ProtocolError,

@@ -79,6 +79,11 @@ impl Broker {
                     break;
                 }
             };
+            if !self.may_subscribe(slot, session, filter.filter, now) {
+                reason_codes.push(ReasonCode::NotAuthorized);
+                cause.get_or_insert("the client may not subscribe to this Topic Filter");
+                continue;
+            }
             let subscriber = Subscriber::new(session, options, identifier.unwrap_or(0));
             self.add_subscription(&filter, subscriber, options, &mut all);
             reason_codes.push(match options.qos {
@@ -396,7 +401,7 @@ impl Broker {
         Ok(())
     }
 
-    fn remove_one(
+    pub(super) fn remove_one(
         &mut self,
         session: SessionIndex,
         filter: &TopicFilter<'_>,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::{AccessConfig, Link};
 use super::address::ListenAddress;
 use super::limits::{ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits};
 
@@ -50,6 +51,8 @@ pub struct Listener {
     pub unix: UnixOptions,
     /// Whether clients without credentials may connect.
     pub allow_anonymous: bool,
+    /// Its own authentication chain, if it has one.
+    pub authentication: Option<Vec<Link>>,
     /// Its limits.
     pub limits: ListenerLimits,
 }
@@ -117,6 +120,8 @@ pub struct Config {
     pub system_topics_interval_s: u16,
     /// Points all clients elsewhere.
     pub redirect: Option<Redirect>,
+    /// Who may connect, and what they may do.
+    pub access: AccessConfig,
     /// What is logged.
     pub log: LogConfig,
     /// How long a shutdown may take, seconds.
@@ -135,8 +140,22 @@ impl Listener {
             allow_anonymous: address.is_local(),
             address,
             unix: UnixOptions::default(),
+            authentication: None,
             limits: ListenerLimits::default(),
         }
+    }
+}
+
+impl Config {
+    /// The authentication chain of a listener: its own, or that of all.
+    pub fn chain<'a>(&'a self, listener: &'a Listener) -> &'a [Link] {
+        let own = listener.authentication.as_deref();
+        own.unwrap_or(&self.access.authentication.chain)
+    }
+
+    /// Whether a listener can ask its clients who they are.
+    pub fn authenticates(&self, listener: &Listener) -> bool {
+        !self.chain(listener).is_empty() || !self.access.authentication.methods.is_empty()
     }
 }
 
@@ -154,6 +173,7 @@ impl Default for Config {
             network: NetworkLimits::default(),
             system_topics_interval_s: SYSTEM_TOPICS_INTERVAL_S,
             redirect: None,
+            access: AccessConfig::default(),
             log: LogConfig::default(),
             shutdown_grace_s: SHUTDOWN_GRACE_S,
         }

@@ -17,6 +17,8 @@ use crate::routing::topic_hash::TopicHasher;
 use crate::shard::mesh::{self, Message, Peer};
 use crate::shard::{ListenerGate, ListenerSocket, Setup, Shard};
 
+use super::verification::Verification;
+
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
 /// How long a task may keep the core before glommio looks at others. The shard is the only task and never
@@ -41,6 +43,9 @@ pub enum LaunchError {
     /// Descriptors for the doorbells.
     #[error("cannot connect the shards: {0}; raise LimitNOFILE (ulimit -n)")]
     Mesh(std::io::Error),
+    /// Threads that ask who clients are.
+    #[error("cannot start a thread: {0}")]
+    Threads(std::io::Error),
 }
 
 type Executor = ExecutorJoinHandle<Result<(), String>>;
@@ -53,11 +58,15 @@ pub struct Running {
     pub listeners: Vec<BoundListener>,
 }
 
-/// Starts the broker: one shard for each of `cpus`, which may name a CPU more than once.
+/// Starts the broker under the policy of `verification`: one shard for each of `cpus`, which may name a CPU more than once.
 ///
 /// # Errors
 /// What could not be started; nothing is left running.
-pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchError> {
+pub fn launch(
+    config: &Arc<Config>,
+    cpus: &[usize],
+    verification: &Verification,
+) -> Result<Running, LaunchError> {
     let mut listeners = Vec::new();
     for listener in &config.listeners {
         let backlog = config.network.listen_backlog;
@@ -78,6 +87,10 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
         .iter()
         .map(|listener| ListenerGate::new(listener.limits.connections_max))
         .collect();
+    let (questions, asked) = Verification::queue(config);
+    verification
+        .start(config, &asked, &peers)
+        .map_err(LaunchError::Threads)?;
     let hasher = TopicHasher::new(random_key());
     let started = (Instant::now(), unix_s());
     let (ready, all_ready) = crossbeam_channel::bounded(usize::from(SHARDS_MAX));
@@ -99,6 +112,8 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
             listeners: sockets.collect(),
             inbox,
             peers: peers.clone(),
+            policy: Arc::clone(&verification.access().policy),
+            questions: Some(questions.clone()),
             started,
         };
         executors.push(spawn(setup, *cpu, ready.clone())?);
@@ -182,6 +197,11 @@ impl Running {
         Drainer {
             peers: self.peers.clone(),
         }
+    }
+
+    /// The ways to the shards.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.peers.clone()
     }
 
     /// Waits until every shard has ended.

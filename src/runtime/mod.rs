@@ -8,3 +8,4 @@ pub mod launch;
 pub mod placement;
 pub mod signals;
 pub mod startup;
+pub mod verification;

@@ -58,6 +58,16 @@ impl Subscriptions {
         }
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = FilterId> {
+        let many = self.many.iter().flat_map(|many| many.iter());
+        self.few
+            .iter()
+            .filter(|_| self.many.is_none())
+            .chain(many)
+            .copied()
+    }
+
     /// Takes all.
     pub fn take(&mut self) -> impl Iterator<Item = FilterId> + use<> {
         let Self { few, many } = std::mem::take(self);

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::broker::authentication::Answer;
 use crate::broker::envelope::Batch;
+use crate::broker::policy::Policy;
 use crate::config::limits::READ_BATCHES_MAX;
 
 use super::connection::Handover;
@@ -24,6 +26,10 @@ pub enum Message {
     Batch(Batch),
     /// A connection whose home is here.
     Adopt(Box<Handover>),
+    /// What was asked about a client is answered.
+    Answer(Box<Answer>),
+    /// From now on this policy holds.
+    Policy(Arc<Policy>),
     /// Stop accepting, tell the clients, and end when they are gone.
     Drain,
 }

@@ -13,4 +13,4 @@ mod receive;
 mod turn;
 
 pub use connection::ListenerGate;
-pub use turn::{ListenerSocket, Setup, Shard};
+pub use turn::{Asked, ListenerSocket, Setup, Shard};

@@ -156,8 +156,9 @@ impl Shard {
             return;
         };
         connection.state = State::Home;
-        let listener = connection.listener;
+        let (listener, identity) = (connection.listener, Self::identity(connection));
         self.broker.open(token.slot, listener, now);
+        self.broker.identify(token.slot, identity);
         self.take_carry(token, now);
     }
 
@@ -251,6 +252,13 @@ impl Shard {
                     self.ring.cancel_receive(token);
                 }
                 self.paused.push(token.slot);
+            }
+            Flow::Park => {
+                // It is put into the list of those that go on when the answer has come.
+                connection.state = State::Paused;
+                if connection.receiving {
+                    self.ring.cancel_receive(token);
+                }
             }
             // The broker has put it into its list of connections with something to do.
             Flow::Closing => {}

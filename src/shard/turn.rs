@@ -6,7 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
+use crate::broker::authentication::{Answer, Identity, Question, Refusal, Verdict};
 use crate::broker::output::Buffers;
+use crate::broker::policy::Policy;
 use crate::broker::timer_wheel::TimerWheel;
 use crate::broker::{Broker, Now};
 use crate::config::Config;
@@ -15,7 +19,7 @@ use crate::config::limits::{
     REFUSED_LINE_EVERY_MS,
 };
 use crate::net::listener::set_nodelay;
-use crate::net::peer::PeerAddress;
+use crate::net::peer::{PeerAddress, user_of_peer};
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
 use crate::observability::counters::EndCause;
 use crate::routing::ids::ShardId;
@@ -38,6 +42,27 @@ pub struct ListenerSocket {
     pub gate: Arc<ListenerGate>,
 }
 
+/// A question of a shard about a client.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who asks.
+    pub shard: ShardId,
+    /// Since when.
+    pub at: Instant,
+    /// What.
+    pub question: Question,
+}
+
+impl Asked {
+    fn by(shard: ShardId, question: Question) -> Self {
+        Self {
+            shard,
+            at: Instant::now(),
+            question,
+        }
+    }
+}
+
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct Setup {
@@ -53,6 +78,10 @@ pub struct Setup {
     pub inbox: Inbox,
     /// All shards, itself included.
     pub peers: Vec<Peer>,
+    /// Who decides about clients, and what they may do.
+    pub policy: Arc<Policy>,
+    /// Where questions about clients are answered; without it clients that must be asked about are refused.
+    pub questions: Option<Sender<Asked>>,
     /// When the process started, and what time it was.
     pub started: (Instant, u64),
 }
@@ -103,6 +132,7 @@ pub struct Shard {
     inbox: Inbox,
     doorbell_token: Token,
     peers: Vec<Peer>,
+    questions: Option<Sender<Asked>>,
     pub(super) wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     started: (Instant, u64),
@@ -127,13 +157,14 @@ impl Shard {
         let now = now(setup.started);
         // There are at most `SHARDS_MAX`.
         let shard_count = u16::try_from(setup.peers.len()).unwrap_or(u16::MAX);
-        let broker = Broker::new(
+        let mut broker = Broker::new(
             setup.id,
             shard_count,
             Arc::clone(&setup.config),
             setup.hasher.clone(),
             now,
         );
+        broker.set_policy(setup.policy, now);
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
         let mut listeners = Vec::new();
@@ -163,6 +194,7 @@ impl Shard {
             inbox: setup.inbox,
             doorbell_token,
             peers: setup.peers,
+            questions: setup.questions,
             wheel: TimerWheel::new(now.mono_ms),
             due: Vec::new(),
             started: setup.started,
@@ -202,6 +234,7 @@ impl Shard {
         self.take_inbox(now);
         self.tick(now);
         self.resume_paused(now);
+        self.ask(now);
         self.flush_outputs(now);
         self.log_ended();
         self.flush_mesh();
@@ -423,8 +456,77 @@ impl Shard {
                     }
                 }
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
+                Some(Message::Answer(answer)) => self.take_answer(*answer, now),
+                Some(Message::Policy(policy)) => self.take_policy(policy, now),
                 Some(Message::Drain) => self.drain(now),
             }
+        }
+    }
+
+    /// Hands questions about clients to those who answer them; who cannot be asked about is refused.
+    fn ask(&mut self, now: Now) {
+        // An answer may bring the next question.
+        for _ in 0..2 {
+            let questions: Vec<Question> = self.broker.take_questions().collect();
+            for question in questions {
+                let (slot, serial) = (question.slot, question.serial);
+                let sent = match &self.questions {
+                    Some(questions) => questions.try_send(Asked::by(self.id, question)).is_ok(),
+                    None => false,
+                };
+                if !sent {
+                    let verdict = Verdict::Refused(Refusal::Busy);
+                    self.take_answer(
+                        Answer {
+                            slot,
+                            serial,
+                            generation: 0,
+                            verdict,
+                        },
+                        now,
+                    );
+                }
+            }
+        }
+    }
+
+    fn take_answer(&mut self, answer: Answer, now: Now) {
+        let slot = answer.slot;
+        self.broker.answer(answer, now);
+        let connection = self.connections.get(slot as usize);
+        let parked = connection
+            .and_then(Option::as_deref)
+            .is_some_and(|connection| connection.state == State::Paused);
+        if parked && !self.paused.contains(&slot) {
+            self.paused.push(slot);
+        }
+    }
+
+    fn take_policy(&mut self, policy: Arc<Policy>, now: Now) {
+        let rechecked = self.broker.set_policy(policy, now);
+        tracing::info!(
+            shard = self.id.0,
+            sessions = rechecked.sessions,
+            subscriptions_ended = rechecked.subscriptions_ended,
+            messages_dropped = rechecked.messages_dropped,
+            "standing subscriptions are checked against the new policy"
+        );
+    }
+
+    /// What the transport knows about the other end.
+    pub(super) fn identity(connection: &NetConnection) -> Identity {
+        let address = match connection.peer {
+            PeerAddress::Tcp(address) => Some(address.ip()),
+            PeerAddress::Unix | PeerAddress::Unknown => None,
+        };
+        let unix_user = match connection.peer {
+            PeerAddress::Unix => user_of_peer(&connection.socket),
+            PeerAddress::Tcp(_) | PeerAddress::Unknown => None,
+        };
+        Identity {
+            address,
+            certificate: None,
+            unix_user,
         }
     }
 
@@ -532,9 +634,28 @@ impl Shard {
         }
     }
 
+    /// Logs what clients were not allowed to do: one line for all that came within a moment.
+    fn log_denied(&mut self) {
+        let Some(denied) = self.broker.take_denials(now(self.started)) else {
+            return;
+        };
+        let client = &*shortened(&denied.client_identifier);
+        let user = denied.user_name.as_deref().map(shortened);
+        let topic = &*shortened(&denied.topic);
+        tracing::warn!(
+            client,
+            user = user.as_deref(),
+            topic,
+            action = denied.action,
+            count = denied.count,
+            "not authorized; the first of so many"
+        );
+    }
+
     /// Logs the connections that ended: those that the broker ended for everyone, the others for those who
     /// look closer. Before a slot is free, so that the address is that of the connection.
     pub(super) fn log_ended(&mut self) {
+        self.log_denied();
         for ended in self.broker.take_ended() {
             let connection = self
                 .connections

@@ -27,6 +27,8 @@ fn shard() -> (Shard, std::net::SocketAddr) {
             gate: ListenerGate::new(10),
         }],
         inbox: inboxes.pop().unwrap(),
+        policy: Arc::default(),
+        questions: None,
         peers,
         started: (Instant::now(), 0),
     };
