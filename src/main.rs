@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
+use ringmq::access::passwd::{Change, passwd};
 use ringmq::cli::{self, Command, PasswordChange, RunArguments};
 use ringmq::config::{self, Config};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log::{self, LogControl};
-use ringmq::shard::mesh::Peer;
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::signals::{Signal, Signals};
-use ringmq::access::passwd::{Change, passwd};
 use ringmq::runtime::verification::{Verification, send_policy};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
+use ringmq::shard::mesh::Peer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,11 +52,7 @@ fn main() -> ExitCode {
             explain: Some(key), ..
         }
         | Command::Explain { key } => explain(key.as_deref()),
-        Command::Passwd {
-            file,
-            change,
-            user,
-        } => change_password(&file, change, &user),
+        Command::Passwd { file, change, user } => change_password(&file, change, &user),
     };
     match ended {
         Ok(()) => ExitCode::from(exit_code::OK),

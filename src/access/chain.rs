@@ -73,7 +73,10 @@ impl Verifier {
 
     fn password(&self, credentials: &Credentials) -> Option<Verdict> {
         let user_name = credentials.user_name.as_deref()?;
-        match self.passwords.check(user_name, credentials.password.as_deref()?) {
+        match self
+            .passwords
+            .check(user_name, credentials.password.as_deref()?)
+        {
             Checked::Right => Some(accepted(Principal::named(user_name), self.remember_s)),
             Checked::Wrong => Some(Verdict::Refused(Refusal::BadCredentials)),
             Checked::Unknown => None,
@@ -90,7 +93,11 @@ impl Verifier {
             }
             Err(Rejected::NoToken) => None,
             Err(Rejected::Bad(cause)) => {
-                tracing::debug!(client = &*credentials.client_identifier, cause, "token refused");
+                tracing::debug!(
+                    client = &*credentials.client_identifier,
+                    cause,
+                    "token refused"
+                );
                 Some(Verdict::Refused(Refusal::BadCredentials))
             }
         }
@@ -126,7 +133,10 @@ impl Verifier {
 
     fn step(&self, step: Step) -> Verdict {
         let refused = Verdict::Refused(Refusal::BadExchange);
-        let exchange = match step.exchange.map(|exchange| exchange.downcast::<Exchange>()) {
+        let exchange = match step
+            .exchange
+            .map(|exchange| exchange.downcast::<Exchange>())
+        {
             None => None,
             Some(Ok(exchange)) => Some(*exchange),
             Some(Err(_)) => return refused,
@@ -183,7 +193,9 @@ fn bearer_token(data: &[u8]) -> Option<&str> {
         return None;
     }
     let mut pairs = rest.split('\u{1}');
-    let (scheme, token) = pairs.find_map(|pair| pair.strip_prefix("auth="))?.split_once(' ')?;
+    let (scheme, token) = pairs
+        .find_map(|pair| pair.strip_prefix("auth="))?
+        .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 

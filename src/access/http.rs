@@ -50,7 +50,11 @@ impl Client {
 
     /// The text at a URL.
     pub fn fetch(&self, url: &str) -> Result<String, String> {
-        let mut response = self.agent.get(url).call().map_err(|error| error.to_string())?;
+        let mut response = self
+            .agent
+            .get(url)
+            .call()
+            .map_err(|error| error.to_string())?;
         match response.status().as_u16() {
             200 => body(&mut response),
             status => Err(format!("status {status}")),
@@ -82,7 +86,9 @@ pub fn check_url(url: &str) -> Result<(), String> {
     let parsed: ureq::http::Uri = url.parse().map_err(|_| format!("\"{url}\" is no URL"))?;
     match (parsed.scheme_str(), parsed.host()) {
         (Some("http" | "https"), Some(_)) => Ok(()),
-        _ => Err(format!("\"{url}\": expected http:// or https:// and a host")),
+        _ => Err(format!(
+            "\"{url}\": expected http:// or https:// and a host"
+        )),
     }
 }
 

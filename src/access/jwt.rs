@@ -93,7 +93,10 @@ impl Tokens {
         key: Option<(&str, String)>,
         set: Option<(&str, String)>,
     ) -> Result<Self, String> {
-        let names = config.algorithms.iter().filter_map(|at| JWT_ALGORITHMS.get(*at));
+        let names = config
+            .algorithms
+            .iter()
+            .filter_map(|at| JWT_ALGORITHMS.get(*at));
         let algorithms: Vec<Algorithm> = names.filter_map(|name| name.parse().ok()).collect();
         if algorithms.is_empty() {
             return Err("jwt.algorithms: there must be at least one".into());
@@ -222,7 +225,10 @@ impl Tokens {
             return Err("it is issued in the future".into());
         }
         let claim = |name: &Option<String>| name.as_ref().and_then(|name| claims.get(name));
-        let user_name = match (&self.config.user_name_claim, claim(&self.config.user_name_claim)) {
+        let user_name = match (
+            &self.config.user_name_claim,
+            claim(&self.config.user_name_claim),
+        ) {
             (None, _) => None,
             (Some(_), Some(Value::String(name))) if !name.is_empty() => Some(name.as_str().into()),
             (Some(name), _) => return Err(format!("it has no claim {name}")),
@@ -232,7 +238,9 @@ impl Tokens {
         let expires = seconds("exp").map(|expires| expires as u64);
         Ok(Principal {
             user_name,
-            roles: claim(&self.config.roles_claim).map(rules::roles).unwrap_or_default(),
+            roles: claim(&self.config.roles_claim)
+                .map(rules::roles)
+                .unwrap_or_default(),
             rules: rules.transpose()?,
             // Not before the clocks' difference is over: until then the token itself is taken.
             expires_unix_s: expires.map(|at| at + u64::from(self.config.leeway_s)),

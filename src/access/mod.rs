@@ -83,8 +83,14 @@ impl Access {
         };
         let counts = BTreeMap::from([
             ("users", verifier.passwords.len()),
-            ("rules", policy.rules.as_ref().map_or(0, |rules| rules.len())),
-            ("keys", verifier.tokens.as_ref().map_or(0, Tokens::key_count)),
+            (
+                "rules",
+                policy.rules.as_ref().map_or(0, |rules| rules.len()),
+            ),
+            (
+                "keys",
+                verifier.tokens.as_ref().map_or(0, Tokens::key_count),
+            ),
         ]);
         Ok(Self {
             policy,
@@ -159,7 +165,11 @@ impl Loading {
         let jwt = &config.access.jwt;
         let named = [&jwt.key_file, &jwt.jwks_file, &jwt.jwks_url];
         if named.iter().all(|source| source.is_none()) {
-            let bearer = config.access.authentication.methods.contains(&Method::OAuthBearer);
+            let bearer = config
+                .access
+                .authentication
+                .methods
+                .contains(&Method::OAuthBearer);
             if bearer || uses(config, Link::Jwt) {
                 self.errors
                     .push("[jwt] needs key_file, jwks_file or jwks_url".into());

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
+use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::Argon2;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha512};
@@ -214,7 +214,9 @@ impl PasswordEntry {
 pub fn check_user_name(user_name: &str) -> Result<(), &'static str> {
     let wrong = |c: char| c == ':' || c.is_control();
     match user_name.is_empty() || user_name.starts_with('#') || user_name.contains(wrong) {
-        true => Err("a user name is not empty, has no ':' and no control characters, and does not begin with '#'"),
+        true => Err(
+            "a user name is not empty, has no ':' and no control characters, and does not begin with '#'",
+        ),
         false => Ok(()),
     }
 }
@@ -223,7 +225,12 @@ pub fn check_user_name(user_name: &str) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// There is no randomness, or the user name is not possible.
-pub fn with_user(text: &str, user_name: &str, password: &str, scram: bool) -> Result<String, String> {
+pub fn with_user(
+    text: &str,
+    user_name: &str,
+    password: &str,
+    scram: bool,
+) -> Result<String, String> {
     check_user_name(user_name)?;
     let hash = Argon2::default()
         .hash_password(password.as_bytes())
@@ -241,7 +248,10 @@ pub fn with_user(text: &str, user_name: &str, password: &str, scram: bool) -> Re
 
 /// The text of a file without a user.
 pub fn without_user(text: &str, user_name: &str) -> String {
-    let of_user = |line: &&str| line.split_once(':').is_some_and(|(name, _)| name == user_name);
+    let of_user = |line: &&str| {
+        line.split_once(':')
+            .is_some_and(|(name, _)| name == user_name)
+    };
     let kept = text.lines().filter(|line| !of_user(line));
     kept.flat_map(|line| [line, "\n"]).collect()
 }
@@ -260,11 +270,19 @@ mod tests {
         assert_eq!(file.check("alice", b"password"), Checked::Wrong);
         assert_eq!(file.check("bob", "pässword".as_bytes()), Checked::Unknown);
         for hash in Hash::ALL {
-            assert!(file.keys("alice", hash).unwrap().are_of("pässword".as_bytes()));
+            assert!(
+                file.keys("alice", hash)
+                    .unwrap()
+                    .are_of("pässword".as_bytes())
+            );
         }
         let again = with_user(&text, "alice", "new", false).unwrap();
         assert_eq!(again.lines().count(), 2, "{again}");
-        assert!(PasswordFile::parse(&without_user(&again, "alice")).unwrap().is_empty());
+        assert!(
+            PasswordFile::parse(&without_user(&again, "alice"))
+                .unwrap()
+                .is_empty()
+        );
         assert!(with_user("", "a:b", "x", false).is_err());
     }
 

@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn rules_are_read_whole_or_not_at_all() {
-        let good = json!([{"permit": "both", "filter": "a/#"}, {"deny": "publish", "filter": "%u"}]);
+        let good =
+            json!([{"permit": "both", "filter": "a/#"}, {"deny": "publish", "filter": "%u"}]);
         assert_eq!(rules(&good).unwrap().len(), 2);
         for bad in [
             json!({}),

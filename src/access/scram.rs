@@ -195,7 +195,9 @@ impl Keys {
     fn of_nobody(hash: Hash, user_name: &str, secret: &[u8; 32]) -> Self {
         let part = |what: &str| {
             let name = format!("{what}\0{}\0{user_name}", hash.name());
-            blake3::keyed_hash(secret, name.as_bytes()).as_bytes().to_vec()
+            blake3::keyed_hash(secret, name.as_bytes())
+                .as_bytes()
+                .to_vec()
         };
         let mut nothing = vec![0; hash.bytes()];
         // Without randomness it is a hash that nobody can invert all the same.

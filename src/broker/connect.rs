@@ -318,7 +318,12 @@ impl Broker {
             ReasonCode::UnsupportedProtocolVersion => Some(version_to_refuse_in(body)),
             _ => None,
         });
-        self.refuse_as(slot, connect.as_ref(), version.filter(|_| is_connect), violation);
+        self.refuse_as(
+            slot,
+            connect.as_ref(),
+            version.filter(|_| is_connect),
+            violation,
+        );
     }
 
     /// The same for a CONNECT that was read before.

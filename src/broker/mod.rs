@@ -186,11 +186,9 @@ impl Broker {
 
     /// Whether the connection has not sent a CONNECT that was handled.
     pub fn awaits_connect(&self, slot: u32) -> bool {
-        self.clients
-            .connection(slot)
-            .is_some_and(|connection| {
-                matches!(connection.phase, Phase::Fresh | Phase::Authenticating)
-            })
+        self.clients.connection(slot).is_some_and(|connection| {
+            matches!(connection.phase, Phase::Fresh | Phase::Authenticating)
+        })
     }
 
     /// The next connection that has output to send or is to be closed.

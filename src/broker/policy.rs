@@ -61,7 +61,11 @@ impl Policy {
             listeners: config.listeners.iter().map(listener).collect(),
             methods: access.authentication.methods.clone(),
             unix_users: HashMap::default(),
-            rules: access.authorization.acl_file.as_ref().map(|_| Arc::default()),
+            rules: access
+                .authorization
+                .acl_file
+                .as_ref()
+                .map(|_| Arc::default()),
             asks_permission: access.http.authorize_url.is_some(),
             denied_publish_v3: access.authorization.denied_publish_v3,
             cache_topics_max: access.authorization.cache_topics_max,
@@ -80,7 +84,11 @@ impl Policy {
 
     /// Whether it matters who is at the other end of a connection.
     pub fn wants_identity(&self) -> bool {
-        self.restricts() || self.listeners.iter().any(|listener| !listener.chain.is_empty())
+        self.restricts()
+            || self
+                .listeners
+                .iter()
+                .any(|listener| !listener.chain.is_empty())
     }
 
     /// Whether clients may not do everything.

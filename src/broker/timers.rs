@@ -159,7 +159,9 @@ impl Broker {
             return;
         };
         let serial = connection.serial;
-        let left_ms = expires_unix_s.saturating_sub(now.unix_s).saturating_mul(1000);
+        let left_ms = expires_unix_s
+            .saturating_sub(now.unix_s)
+            .saturating_mul(1000);
         let timer = Timer::Credentials { slot, serial };
         self.wheel.set(now.mono_ms.saturating_add(left_ms), timer);
     }

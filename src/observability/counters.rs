@@ -187,8 +187,14 @@ mod tests {
 
     #[test]
     fn every_cause_has_its_name() {
-        assert_eq!(DropCause::NAMES[DropCause::NotAuthorized as usize], "not_authorized");
-        assert_eq!(DropCause::NAMES.len(), DropCause::NotAuthorized as usize + 1);
+        assert_eq!(
+            DropCause::NAMES[DropCause::NotAuthorized as usize],
+            "not_authorized"
+        );
+        assert_eq!(
+            DropCause::NAMES.len(),
+            DropCause::NotAuthorized as usize + 1
+        );
         assert_eq!(EndCause::NAMES[EndCause::Other as usize], "other");
         assert_eq!(EndCause::NAMES.len(), EndCause::Other as usize + 1);
         let keep_alive = EndCause::of(ReasonCode::KeepAliveTimeout);

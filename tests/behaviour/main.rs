@@ -12,11 +12,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authentication;
+mod authorization;
 mod cli;
 mod connect;
 mod delivery_window;
+mod enhanced_authentication;
 mod handover;
 mod hostile;
+mod http_callback;
+mod jwt;
 mod keep_alive;
 mod limits;
 mod logging;

@@ -44,7 +44,13 @@ pub fn key(secret: &[u8; 32], credentials: &Credentials, whole: bool) -> Key {
         part(Some(credentials.client_identifier.as_bytes()));
         let address = credentials.identity.address.map(|at| at.to_string());
         part(address.as_deref().map(str::as_bytes));
-        part(credentials.identity.certificate.as_deref().map(str::as_bytes));
+        part(
+            credentials
+                .identity
+                .certificate
+                .as_deref()
+                .map(str::as_bytes),
+        );
     }
     *hasher.finalize().as_bytes()
 }

@@ -52,7 +52,8 @@ impl Broker {
             return false;
         }
         let is_auth = first_byte >> 4 == PacketType::Auth as u8;
-        let waits = |waiting: &Box<Waiting>| waiting.asked && (is_auth || waiting.connect.is_some());
+        let waits =
+            |waiting: &Box<Waiting>| waiting.asked && (is_auth || waiting.connect.is_some());
         self.waiting.get(&slot).is_some_and(waits)
             || self.asking.get(&slot).is_some_and(|asking| asking.waits())
     }
@@ -119,7 +120,8 @@ impl Broker {
         let whole = self.policy.listener(listener).chain.contains(&Link::Http);
         let key = cache::key(&self.policy.secret, &credentials, whole);
         let entries_max = self.policy.cache_entries_max;
-        if let Some(principal) = self.verified.find(&key, now.mono_ms, entries_max) {
+        let remembered = self.verified.find(&key, now.mono_ms, entries_max);
+        if let Some(principal) = remembered.filter(|principal| principal.holds(now)) {
             return Ok(Some(Admitted::of(principal)));
         }
         waiting.key = Some(key);
@@ -191,7 +193,11 @@ impl Broker {
         }
         // A slot that is used again has another serial.
         let current = |waiting: &Waiting| waiting.serial == serial && waiting.asked;
-        if !self.waiting.get(&slot).is_some_and(|waiting| current(waiting)) {
+        if !self
+            .waiting
+            .get(&slot)
+            .is_some_and(|waiting| current(waiting))
+        {
             if matches!(verdict, Verdict::Refused(_)) {
                 self.permission((slot, serial), false, 0, now);
             }
@@ -204,7 +210,12 @@ impl Broker {
         match verdict {
             Verdict::Continue { exchange, data } => {
                 waiting.exchange = Some(exchange);
-                self.send_auth(slot, ReasonCode::ContinueAuthentication, waiting.method, &data);
+                self.send_auth(
+                    slot,
+                    ReasonCode::ContinueAuthentication,
+                    waiting.method,
+                    &data,
+                );
                 self.waiting.insert(slot, waiting);
             }
             Verdict::Refused(refusal) => self.turn_away(slot, &waiting, refusal.into(), now),
@@ -283,6 +294,9 @@ impl Broker {
         will_granted: bool,
         now: Now,
     ) -> Result<(), Violation> {
+        if !admitted.principal.holds(now) {
+            return Err(Refusal::BadCredentials.into());
+        }
         if connect.client_identifier.is_empty() && admitted.assigned.is_empty() {
             let mut assigned = String::new();
             self.assign_client_identifier(&mut assigned);

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::config::access::{ClientAddress, Link, Method};
 use crate::mqtt::reason_code::ReasonCode;
 
+use super::Now;
 use super::authorization::rules::{Action, Rules, Who};
 use super::policy::Policy;
 
@@ -54,6 +55,11 @@ impl Principal {
             user_name: Some(user_name.into()),
             ..Self::default()
         }
+    }
+
+    /// Whether its credentials have not ended.
+    pub(super) fn holds(&self, now: Now) -> bool {
+        self.expires_unix_s.is_none_or(|ends| now.unix_s < ends)
     }
 
     /// As rules see it.

@@ -71,13 +71,7 @@ impl Asking {
 impl Broker {
     /// What the client of a session may do; everything without a permit.
     #[inline]
-    fn decide(
-        &mut self,
-        session: SessionIndex,
-        action: Action,
-        topic: &str,
-        now: Now,
-    ) -> Decision {
+    fn decide(&mut self, session: SessionIndex, action: Action, topic: &str, now: Now) -> Decision {
         let Some(permit) = self.clients.permits.of_mut(session) else {
             return Decision::Granted;
         };
@@ -154,8 +148,7 @@ impl Broker {
             return;
         }
         let user_name = self.clients.permits.of(session);
-        self.denials.user_name =
-            user_name.and_then(|permit| permit.principal.user_name.clone());
+        self.denials.user_name = user_name.and_then(|permit| permit.principal.user_name.clone());
         if let Some(session) = self.clients.session(session) {
             self.denials.client_identifier = session.client_identifier.clone();
         }
@@ -291,7 +284,14 @@ impl Broker {
             && let Some(permit) = self.clients.permits.of_mut(session)
         {
             let until_ms = now.mono_ms + u64::from(remember_s) * 1000;
-            permit.remember(action, &topic, granted, until_ms, &self.hasher, &self.policy);
+            permit.remember(
+                action,
+                &topic,
+                granted,
+                until_ms,
+                &self.hasher,
+                &self.policy,
+            );
         }
         asking.answers.push((action, topic, granted));
     }

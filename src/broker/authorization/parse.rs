@@ -129,7 +129,8 @@ fn rule(words: &[String]) -> Result<Rule, String> {
             ));
         }
     };
-    validate(filter).map_err(|error| format!("the Topic Filter \"{filter}\" is not valid: {error}"))?;
+    validate(filter)
+        .map_err(|error| format!("the Topic Filter \"{filter}\" is not valid: {error}"))?;
     Ok(Rule {
         conditions,
         permit,
@@ -202,7 +203,8 @@ fn mosquitto_rule(
         }
         _ => ("readwrite", rest),
     };
-    validate(filter).map_err(|error| format!("the Topic Filter \"{filter}\" is not valid: {error}"))?;
+    validate(filter)
+        .map_err(|error| format!("the Topic Filter \"{filter}\" is not valid: {error}"))?;
     if !has_places && super::filter::has_places(filter) {
         return Err(format!("\"{filter}\": %u and %c stand in patterns only"));
     }
