@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+/// Status and body, or none.
+pub type Answer = Option<(u16, String)>;
+
 /// What it was asked: the path and the body.
 pub type Asked = (String, String);
 
@@ -16,9 +19,7 @@ pub struct HttpServer {
 
 impl HttpServer {
     /// A server that answers each request with the status and body of `answer`; none closes without one.
-    pub fn start(
-        answer: impl Fn(&str, &str) -> Option<(u16, String)> + Send + Sync + 'static,
-    ) -> Self {
+    pub fn start(answer: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -47,11 +48,7 @@ impl HttpServer {
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    answer: &dyn Fn(&str, &str) -> Option<(u16, String)>,
-    asked: &Mutex<Vec<Asked>>,
-) {
+fn serve(stream: TcpStream, answer: &dyn Fn(&str, &str) -> Answer, asked: &Mutex<Vec<Asked>>) {
     let mut writer = stream.try_clone().expect("a second handle");
     let mut reader = BufReader::new(stream);
     loop {

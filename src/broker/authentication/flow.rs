@@ -52,10 +52,11 @@ impl Broker {
             return false;
         }
         let is_auth = first_byte >> 4 == PacketType::Auth as u8;
-        let waits =
-            |waiting: &Box<Waiting>| waiting.asked && (is_auth || waiting.connect.is_some());
-        self.waiting.get(&slot).is_some_and(waits)
-            || self.asking.get(&slot).is_some_and(|asking| asking.waits())
+        let waiting = self
+            .waiting
+            .get(&slot)
+            .is_some_and(|waiting| waiting.asked && (is_auth || waiting.connect.is_some()));
+        waiting || self.asking.get(&slot).is_some_and(|asking| asking.waits())
     }
 
     /// Forgets what is asked for a connection that ends.
