@@ -2,6 +2,7 @@
 pub mod access;
 pub mod broker;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod mqtt;
 pub mod net;

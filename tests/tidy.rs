@@ -129,6 +129,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["config"]),
+    (
+        "command",
+        &["cli", "config", "net", "observability", "runtime"],
+    ),
 ];
 
 /// Modules know only what is below them.

@@ -42,6 +42,8 @@ pub struct Access {
     pub warnings: Vec<String>,
     /// How much there is of what, to say what a reload has changed.
     counts: BTreeMap<&'static str, usize>,
+    /// Keyed hashes of the files that were read, by their path.
+    contents: BTreeMap<String, [u8; 32]>,
 }
 
 impl Access {
@@ -51,7 +53,10 @@ impl Access {
     /// # Errors
     /// All that is wrong; nothing is in force then.
     pub fn load(config: &Config, secret: [u8; 32], generation: u64) -> Result<Self, Vec<String>> {
-        let mut loading = Loading::default();
+        let mut loading = Loading {
+            secret,
+            ..Loading::default()
+        };
         let access = &config.access;
         let passwords = loading.passwords(config);
         let tokens = loading.tokens(config);
@@ -97,12 +102,18 @@ impl Access {
             verifier: Arc::new(verifier),
             warnings: loading.warnings,
             counts,
+            contents: loading.contents,
         })
     }
 
     /// What is different from `before`, for people.
     pub fn changes_since(&self, before: &Self) -> Vec<String> {
         let mut changes = Vec::new();
+        for (path, content) in &self.contents {
+            if before.contents.get(path).is_some_and(|old| old != content) {
+                changes.push(format!("{path}: its content has changed"));
+            }
+        }
         for (what, count) in &self.counts {
             let old = before.counts.get(what).copied().unwrap_or(0);
             if old != *count {
@@ -133,6 +144,8 @@ impl Access {
 
 #[derive(Debug, Default)]
 struct Loading {
+    secret: [u8; 32],
+    contents: BTreeMap<String, [u8; 32]>,
     errors: Vec<String>,
     warnings: Vec<String>,
 }
@@ -140,7 +153,10 @@ struct Loading {
 impl Loading {
     fn text(&mut self, path: &str, secret: bool) -> Option<String> {
         let read = files::read(path, secret, &mut self.warnings);
-        read.map_err(|error| self.errors.push(error)).ok()
+        let text = read.map_err(|error| self.errors.push(error)).ok()?;
+        let hash = blake3::keyed_hash(&self.secret, text.as_bytes());
+        self.contents.insert(path.to_owned(), *hash.as_bytes());
+        Some(text)
     }
 
     fn passwords(&mut self, config: &Config) -> Option<PasswordFile> {

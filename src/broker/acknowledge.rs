@@ -6,6 +6,7 @@ use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
 
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::{Broker, Now};
 
@@ -54,7 +55,7 @@ impl Broker {
         let waits = !delivery.outbox.is_empty()
             || delivery.retained.is_some()
             || delivery.in_flight.needs_resend();
-        if waits {
+        if waits && !fault::on(Fault::AcknowledgementIgnored) {
             self.pump(index, now);
         }
     }
@@ -154,6 +155,7 @@ impl Broker {
         // Where CONNACK did fit, an acknowledgement without properties does.
         self.clients
             .send_explained(slot, Some(error.cause), |version, properties, out| {
+                let properties = Some(properties);
                 Acknowledgement { properties, ..ack }.encode(version, kind, out);
             });
     }

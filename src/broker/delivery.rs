@@ -3,6 +3,8 @@
 //! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
+use bytes::Bytes;
+
 use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES};
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
@@ -10,7 +12,7 @@ use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::{Counters, DropCause};
-use crate::routing::application_message::{ApplicationMessage, MessageView};
+use crate::routing::application_message::{ApplicationMessage, MessageView, payload_bytes};
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupSerial;
 use crate::routing::topic_hash::TopicHash;
@@ -19,6 +21,7 @@ use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
 use super::clients::Clients;
 use super::connection::Connection;
+use super::fault::{self, Fault};
 use super::output::Buffers;
 
 /// A message that is being routed: borrowed, and shared from the moment that somebody must keep it.
@@ -26,6 +29,8 @@ use super::output::Buffers;
 pub(super) struct Publication<'a> {
     pub(super) view: MessageView<'a>,
     shared: Option<ApplicationMessage>,
+    /// Its payload, once a connection has referenced it.
+    payload: Option<Bytes>,
     /// Whether it has more than one receiver here.
     pub(super) several: bool,
 }
@@ -35,6 +40,7 @@ impl<'a> Publication<'a> {
         Self {
             view,
             shared: None,
+            payload: None,
             several: false,
         }
     }
@@ -43,6 +49,7 @@ impl<'a> Publication<'a> {
         Self {
             view: message.view(),
             shared: Some(ApplicationMessage::clone(message)),
+            payload: None,
             several: false,
         }
     }
@@ -51,6 +58,13 @@ impl<'a> Publication<'a> {
     pub(super) fn share(&mut self) -> ApplicationMessage {
         let view = self.view;
         ApplicationMessage::clone(self.shared.get_or_insert_with(|| view.to_message()))
+    }
+
+    /// The payload, to be referenced by several connections.
+    fn share_payload(&mut self) -> Bytes {
+        let message = self.share();
+        let payload = self.payload.get_or_insert_with(|| payload_bytes(&message));
+        Bytes::clone(payload)
     }
 }
 
@@ -121,7 +135,7 @@ fn publish_out<'a>(
     PublishOut {
         dup: false,
         qos,
-        retain,
+        retain: retain && !fault::on(Fault::RetainFlagLost),
         topic_name: view.topic,
         packet_identifier: None,
         message_expiry_interval_s: view.expires_at_ms.map(|at| remaining_s(at, now_ms)),
@@ -134,6 +148,11 @@ fn publish_out<'a>(
 
 /// What is left of a Message Expiry Interval, seconds [MQTT-3.3.2-6].
 fn remaining_s(expires_at_ms: u64, now_ms: u64) -> u32 {
+    let uncounted_ms = match fault::on(Fault::ExpiryNotCounted) {
+        true => now_ms % 60_000,
+        false => 0,
+    };
+    let now_ms = now_ms - uncounted_ms;
     u32::try_from(expires_at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
@@ -229,40 +248,42 @@ impl Clients {
             self.counters.drop_messages(DropCause::OutputFull, 1);
             return;
         }
-        self.append(target.session, &publish, packet_bytes, publication);
-        self.mark_dirty(slot);
+        self.append(slot, &publish, packet_bytes, publication);
     }
 
     /// Appends a PUBLISH that fits, by the cheapest way.
     #[inline]
     fn append(
         &mut self,
-        session: SessionIndex,
+        slot: u32,
         publish: &PublishOut<'_>,
         packet_bytes: usize,
         publication: &mut Publication<'_>,
     ) {
         count_sent(&mut self.counters, packet_bytes, publish.payload.len());
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let mut prefab = std::mem::take(&mut self.prefab);
-        if let Some((_, _, connection)) = self.connected(session) {
-            let plain = connection.terms.outbound_alias_max == 0;
-            if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
-                let version = connection.version();
-                connection
-                    .output
-                    .append(&mut buffers, |out| publish.encode_head(version, out));
-                connection
-                    .output
-                    .append_shared(publication.share().payload_bytes());
-            } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
-                prefab.append(publish, connection, &mut buffers);
-            } else {
-                connection.append_publish(&mut buffers, publish);
-            }
+        let Some(connection) = self
+            .connections
+            .get_mut(slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let plain = connection.terms.outbound_alias_max == 0;
+        if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
+            let version = connection.version();
+            connection
+                .output
+                .append(&mut self.buffers, |out| publish.encode_head(version, out));
+            connection.output.append_shared(publication.share_payload());
+        } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
+            self.prefab.append(publish, connection, &mut self.buffers);
+        } else {
+            connection.append_publish(&mut self.buffers, publish);
         }
-        self.buffers = buffers;
-        self.prefab = prefab;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
     }
 
     #[inline]
@@ -311,8 +332,7 @@ impl Clients {
             ),
         };
         publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
-        self.append(target.session, &publish, packet_bytes, publication);
-        self.mark_dirty(slot);
+        self.append(slot, &publish, packet_bytes, publication);
     }
 
     fn queue(
@@ -341,8 +361,10 @@ impl Clients {
         let dropped = session.delivery_mut().outbox.push(queued, limits, now_ms);
         self.counters
             .drop_messages(DropCause::Expired, dropped.expired as u64);
-        self.counters
-            .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
+        if !fault::on(Fault::DropNotCounted) {
+            self.counters
+                .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
+        }
     }
 
     /// Whether a session's connection can be given more output.
@@ -373,16 +395,21 @@ impl Clients {
             if connection.output.bytes() > output_bytes_max {
                 return;
             }
-            let in_flight_max = connection.terms.in_flight_max;
+            let wider = u16::from(fault::on(Fault::WindowTooWide));
+            let in_flight_max = connection.terms.in_flight_max.saturating_add(wider);
             let version = connection.version();
-            if delivery.in_flight.needs_resend() {
+            let overtaken = fault::on(Fault::ResendOvertaken) && !delivery.outbox.is_empty();
+            if delivery.in_flight.needs_resend() && !overtaken {
                 if !delivery.in_flight.outstanding_below(in_flight_max) {
                     return;
                 }
                 let Some((identifier, entry)) = delivery.in_flight.resend_next() else {
                     return;
                 };
-                if entry.stage == Stage::Released {
+                if entry.stage == Stage::Released && !fault::on(Fault::ReleaseForgotten) {
+                    if fault::on(Fault::PubRelLost) {
+                        continue;
+                    }
                     let release = Acknowledgement::new(identifier, ReasonCode::Success);
                     self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
                     continue;
@@ -405,7 +432,7 @@ impl Clients {
             let Some(queued) = delivery.outbox.pop() else {
                 return;
             };
-            if queued.message.is_expired(now_ms) {
+            if queued.message.is_expired(now_ms) && !fault::on(Fault::ExpiredSent) {
                 self.counters.drop_messages(DropCause::Expired, 1);
                 continue;
             }
@@ -431,7 +458,7 @@ impl Clients {
             &queued.subscription_identifiers,
             now_ms,
         );
-        publish.dup = dup && queued.qos != QoS::AtMostOnce;
+        publish.dup = dup && queued.qos != QoS::AtMostOnce && !fault::on(Fault::DupLost);
         if queued.qos != QoS::AtMostOnce {
             publish.packet_identifier = Some(identifier.unwrap_or(PacketIdentifier::MAX));
         }
@@ -439,7 +466,8 @@ impl Clients {
             return;
         };
         let packet_bytes = publish.packet_bytes(connection.version());
-        if packet_bytes > connection.terms.packet_bytes_max as usize {
+        let too_large = packet_bytes > connection.terms.packet_bytes_max as usize;
+        if too_large && !fault::on(Fault::LargePacketSent) {
             if let Some(identifier) = identifier {
                 session.delivery_mut().in_flight.remove(identifier);
             }
@@ -450,11 +478,10 @@ impl Clients {
             publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued.clone()));
         }
         self.append(
-            index,
+            slot,
             &publish,
             packet_bytes,
             &mut Publication::of(&queued.message),
         );
-        self.mark_dirty(slot);
     }
 }

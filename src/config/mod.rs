@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod address;
+pub mod change;
 pub mod cpu_list;
 pub mod error;
 pub mod keys;

@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 
+use super::listeners::OpenListener;
 use crate::config::Config;
-use crate::net::listener::BoundListener;
 
 /// The block, as it is printed when all listeners accept.
-pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kernel: &str) -> String {
+pub fn block(config: &Config, listeners: &[OpenListener], cpus: &[usize], kernel: &str) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));
-    for (listener, bound) in config.listeners.iter().zip(listeners) {
+    for (listener, open) in config.listeners.iter().zip(listeners) {
         let anonymous = if listener.allow_anonymous {
             "anonymous allowed"
         } else {
@@ -20,7 +20,7 @@ pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kerne
             text,
             "  listener {}: listening on {} ({anonymous}, {} connections at most, packets up to {} bytes)",
             listener.name,
-            bound.address,
+            open.address(),
             listener.limits.connections_max,
             listener.limits.packet_bytes_max
         );

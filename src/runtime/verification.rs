@@ -22,6 +22,7 @@ const NICE: i32 = 10;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The way to the threads, and what they answer with.
+#[derive(Debug)]
 pub struct Verification {
     current: Arc<Mutex<Arc<Verifier>>>,
     /// The policy and the warnings of the last load.
@@ -57,15 +58,12 @@ impl Verification {
         Access::load(config, self.secret, self.access.verifier.generation() + 1)
     }
 
-    /// Puts into force what was prepared; gives what has changed. The shards get the policy after it by
-    /// [`send_policy`].
-    pub fn replace(&mut self, access: Access) -> Vec<String> {
-        let changes = access.changes_since(&self.access);
+    /// Puts into force what was prepared; the shards get its policy next.
+    pub fn replace(&mut self, access: Access) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Arc::clone(&access.verifier);
         drop(current);
         self.access = access;
-        changes
     }
 
     /// The queue for questions, if any client may have to be asked about.
@@ -146,12 +144,5 @@ fn send(peer: &Peer, mut message: Message) {
         }
         message = back;
         thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Gives every shard the policy of `access`.
-pub fn send_policy(peers: &[Peer], access: &Access) {
-    for peer in peers {
-        send(peer, Message::Policy(Arc::clone(&access.policy)));
     }
 }

@@ -9,8 +9,12 @@
 mod connection;
 pub mod mesh;
 mod output;
+mod questions;
 mod receive;
+mod reconfigure;
 mod turn;
 
 pub use connection::ListenerGate;
-pub use turn::{Asked, ListenerSocket, Setup, Shard};
+pub use questions::Asked;
+pub use reconfigure::ListenerChange;
+pub use turn::{ListenerSocket, Setup, Shard};

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use crate::broker::authentication::{Answer, Identity, Question, Refusal, Verdict};
 use crate::broker::output::Buffers;
 use crate::broker::policy::Policy;
 use crate::broker::timer_wheel::TimerWheel;
@@ -19,7 +18,7 @@ use crate::config::limits::{
     REFUSED_LINE_EVERY_MS,
 };
 use crate::net::listener::set_nodelay;
-use crate::net::peer::{PeerAddress, user_of_peer};
+use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
 use crate::observability::counters::EndCause;
 use crate::routing::ids::ShardId;
@@ -27,6 +26,7 @@ use crate::routing::topic_hash::TopicHasher;
 
 use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
 use super::mesh::{Inbox, Message, Peer};
+use super::questions::Asked;
 
 /// How long accept rests when descriptors have run out, milliseconds.
 const ACCEPT_RETRY_MS: u64 = 100;
@@ -36,31 +36,12 @@ const MESH_RETRY: Duration = Duration::from_millis(1);
 /// A listener's socket for one shard.
 #[derive(Debug)]
 pub struct ListenerSocket {
+    /// Its place in the configuration.
+    pub place: u16,
     /// Listens.
     pub socket: OwnedFd,
     /// Counts over all shards.
     pub gate: Arc<ListenerGate>,
-}
-
-/// A question of a shard about a client.
-#[derive(Debug)]
-pub struct Asked {
-    /// Who asks.
-    pub shard: ShardId,
-    /// Since when.
-    pub at: Instant,
-    /// What.
-    pub question: Question,
-}
-
-impl Asked {
-    fn by(shard: ShardId, question: Question) -> Self {
-        Self {
-            shard,
-            at: Instant::now(),
-            question,
-        }
-    }
 }
 
 /// What a shard is made of.
@@ -72,7 +53,7 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// The same for all.
     pub hasher: TopicHasher,
-    /// In the order of the configuration.
+    /// All that are open.
     pub listeners: Vec<ListenerSocket>,
     /// Its own end of the mesh.
     pub inbox: Inbox,
@@ -87,11 +68,15 @@ pub struct Setup {
 }
 
 #[derive(Debug)]
-struct Listener {
+pub(super) struct Listener {
+    /// In the configuration.
+    pub(super) place: u16,
     socket: OwnedFd,
     gate: Arc<ListenerGate>,
-    token: Token,
-    armed: bool,
+    pub(super) token: Token,
+    pub(super) armed: bool,
+    /// Nobody is accepted any more; it goes when accept has ended.
+    pub(super) closing: bool,
     /// Connections that were refused since the last line about them.
     refused: u64,
     /// When the next such line may be logged.
@@ -108,7 +93,7 @@ pub(super) enum Timer {
     /// A client that has ended its stream may not read what it waits for.
     Unread(Token),
     /// Descriptors may be there again.
-    Accept(u16),
+    Accept(Token),
     /// The grace time of a shutdown is over.
     Grace,
 }
@@ -120,7 +105,7 @@ pub struct Shard {
     pub(super) hasher: TopicHasher,
     pub(super) broker: Broker,
     pub(super) ring: Ring,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// By slot.
     pub(super) connections: Vec<Option<Box<NetConnection>>>,
     /// Slots whose carry waits for a later turn.
@@ -132,11 +117,12 @@ pub struct Shard {
     inbox: Inbox,
     doorbell_token: Token,
     peers: Vec<Peer>,
-    questions: Option<Sender<Asked>>,
+    pub(super) questions: Option<Sender<Asked>>,
     pub(super) wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     started: (Instant, u64),
-    pub(super) turns: u64,
+    /// Counts the turns, and wraps.
+    pub(super) turns: u32,
     open: usize,
     draining: bool,
     grace_over: bool,
@@ -167,26 +153,13 @@ impl Shard {
         broker.set_policy(setup.policy, now);
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
-        let mut listeners = Vec::new();
-        for ListenerSocket { socket, gate } in setup.listeners {
-            let token = ring.open();
-            ring.accept_multishot(socket.as_fd(), token);
-            listeners.push(Listener {
-                socket,
-                gate,
-                token,
-                armed: true,
-                refused: 0,
-                refused_line_ms: 0,
-            });
-        }
-        Ok(Self {
+        let mut shard = Self {
             id: setup.id,
             config: setup.config,
             hasher: setup.hasher,
             broker,
             ring,
-            listeners,
+            listeners: Vec::new(),
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
@@ -202,7 +175,34 @@ impl Shard {
             open: 0,
             draining: false,
             grace_over: false,
-        })
+        };
+        for listener in setup.listeners {
+            shard.listen(listener);
+        }
+        Ok(shard)
+    }
+
+    /// Accepts at a listener from now on.
+    pub(super) fn listen(
+        &mut self,
+        ListenerSocket {
+            place,
+            socket,
+            gate,
+        }: ListenerSocket,
+    ) {
+        let token = self.ring.open();
+        self.listeners.push(Listener {
+            place,
+            socket,
+            gate,
+            token,
+            armed: false,
+            closing: false,
+            refused: 0,
+            refused_line_ms: 0,
+        });
+        self.arm_accept(token);
     }
 
     /// Runs until the shard has drained.
@@ -226,7 +226,7 @@ impl Shard {
         let entered = self.ring.turn(wait);
         self.inbox.doorbell().set_awake();
         entered?;
-        self.turns += 1;
+        self.turns = self.turns.wrapping_add(1);
         let now = now(self.started);
         while let Some(completion) = self.ring.next_completion() {
             self.complete(completion, now);
@@ -295,47 +295,50 @@ impl Shard {
     }
 
     fn accepted(&mut self, token: Token, result: io::Result<OwnedFd>, more: bool, now: Now) {
-        let Some(place) = self
+        let Some(index) = self
             .listeners
             .iter()
             .position(|listener| listener.token == token)
         else {
             return;
         };
-        // The configuration has far fewer listeners.
-        let index = u16::try_from(place).unwrap_or(u16::MAX);
-        let listener = &mut self.listeners[place];
+        let listener = &mut self.listeners[index];
+        let place = listener.place;
         listener.armed = more;
+        if listener.closing {
+            self.let_go(token);
+            return;
+        }
         match result {
             Ok(socket) => match listener.gate.enter() {
-                Some(permit) if !self.draining => self.admit(socket, index, permit, now),
-                Some(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
+                Some(permit) if !self.draining => self.admit(socket, place, permit, now),
+                Some(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
                 None => {
                     self.broker.count_ended(EndCause::ConnectionsMax);
-                    self.note_refused(place, PeerAddress::of(&socket), now);
+                    self.note_refused(index, PeerAddress::of(&socket), now);
                 }
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(
-                    listener = self.config.listeners[place].name,
+                    listener = self.config.listeners[usize::from(place)].name,
                     %error,
                     "cannot accept; raise LimitNOFILE (ulimit -n); trying again in {ACCEPT_RETRY_MS} ms"
                 );
                 self.wheel
-                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(index));
+                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(token));
                 return;
             }
             Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
         }
         if !more {
-            self.arm_accept(index);
+            self.arm_accept(token);
         }
     }
 
     /// Logs that a listener is full: one line for all who knock within a moment.
-    fn note_refused(&mut self, place: usize, address: PeerAddress, now: Now) {
-        let listener = &mut self.listeners[place];
+    fn note_refused(&mut self, index: usize, address: PeerAddress, now: Now) {
+        let listener = &mut self.listeners[index];
         listener.refused += 1;
         if now.mono_ms < listener.refused_line_ms {
             return;
@@ -343,16 +346,21 @@ impl Shard {
         listener.refused_line_ms = now.mono_ms + REFUSED_LINE_EVERY_MS;
         let refused = std::mem::take(&mut listener.refused);
         tracing::warn!(
-            listener = self.config.listeners[place].name,
+            listener = self.config.listeners[usize::from(listener.place)].name,
             %address,
             refused,
             "connection refused: connections_max is reached; raise it or close others"
         );
     }
 
-    fn arm_accept(&mut self, index: u16) {
-        if let Some(listener) = self.listeners.get_mut(usize::from(index))
+    fn arm_accept(&mut self, token: Token) {
+        let listener = self
+            .listeners
+            .iter_mut()
+            .find(|listener| listener.token == token);
+        if let Some(listener) = listener
             && !self.draining
+            && !listener.closing
             && !listener.armed
         {
             listener.armed = true;
@@ -384,10 +392,16 @@ impl Shard {
             peer,
             carry: Vec::new(),
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit,
         });
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> Now {
+        now(self.started)
     }
 
     /// Whether the server is shutting down.
@@ -458,82 +472,21 @@ impl Shard {
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
                 Some(Message::Answer(answer)) => self.take_answer(*answer, now),
                 Some(Message::Policy(policy)) => self.take_policy(policy, now),
+                Some(Message::Reconfigure(config)) => self.reconfigure(config, now),
+                Some(Message::Listeners(changes)) => self.change_listeners(changes),
+                Some(Message::Beat(answer)) => {
+                    // Whoever asks has room for an answer of each shard, or is gone.
+                    let _ = answer.try_send((self.id.0, self.open));
+                }
                 Some(Message::Drain) => self.drain(now),
             }
-        }
-    }
-
-    /// Hands questions about clients to those who answer them; who cannot be asked about is refused.
-    fn ask(&mut self, now: Now) {
-        // An answer may bring the next question.
-        for _ in 0..2 {
-            let questions: Vec<Question> = self.broker.take_questions().collect();
-            for question in questions {
-                let (slot, serial) = (question.slot, question.serial);
-                let sent = match &self.questions {
-                    Some(questions) => questions.try_send(Asked::by(self.id, question)).is_ok(),
-                    None => false,
-                };
-                if !sent {
-                    let verdict = Verdict::Refused(Refusal::Busy);
-                    self.take_answer(
-                        Answer {
-                            slot,
-                            serial,
-                            generation: 0,
-                            verdict,
-                        },
-                        now,
-                    );
-                }
-            }
-        }
-    }
-
-    fn take_answer(&mut self, answer: Answer, now: Now) {
-        let slot = answer.slot;
-        self.broker.answer(answer, now);
-        let connection = self.connections.get(slot as usize);
-        let parked = connection
-            .and_then(Option::as_deref)
-            .is_some_and(|connection| connection.state == State::Paused);
-        if parked && !self.paused.contains(&slot) {
-            self.paused.push(slot);
-        }
-    }
-
-    fn take_policy(&mut self, policy: Arc<Policy>, now: Now) {
-        let rechecked = self.broker.set_policy(policy, now);
-        tracing::info!(
-            shard = self.id.0,
-            sessions = rechecked.sessions,
-            subscriptions_ended = rechecked.subscriptions_ended,
-            messages_dropped = rechecked.messages_dropped,
-            "standing subscriptions are checked against the new policy"
-        );
-    }
-
-    /// What the transport knows about the other end.
-    pub(super) fn identity(connection: &NetConnection) -> Identity {
-        let address = match connection.peer {
-            PeerAddress::Tcp(address) => Some(address.ip()),
-            PeerAddress::Unix | PeerAddress::Unknown => None,
-        };
-        let unix_user = match connection.peer {
-            PeerAddress::Unix => user_of_peer(&connection.socket),
-            PeerAddress::Tcp(_) | PeerAddress::Unknown => None,
-        };
-        Identity {
-            address,
-            certificate: None,
-            unix_user,
         }
     }
 
     /// A connection has come home.
     fn adopt(&mut self, handover: Handover, now: Now) {
         if self.draining {
-            log_abandoned(handover.peer, "the server is shutting down");
+            log_abandoned(&handover.peer, "the server is shutting down");
             return;
         }
         let token = self.ring.open();
@@ -547,6 +500,7 @@ impl Shard {
             peer: handover.peer,
             carry: handover.unread,
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit: handover.permit,
@@ -575,7 +529,7 @@ impl Shard {
                 }
                 Timer::Linger(token) => self.finish(token),
                 Timer::Unread(token) => self.check_unread(token, now),
-                Timer::Accept(listener) => self.arm_accept(listener),
+                Timer::Accept(token) => self.arm_accept(token),
                 Timer::Grace => self.grace_over = true,
             }
         }
@@ -634,24 +588,6 @@ impl Shard {
         }
     }
 
-    /// Logs what clients were not allowed to do: one line for all that came within a moment.
-    fn log_denied(&mut self) {
-        let Some(denied) = self.broker.take_denials(now(self.started)) else {
-            return;
-        };
-        let client = &*shortened(&denied.client_identifier);
-        let user = denied.user_name.as_deref().map(shortened);
-        let topic = &*shortened(&denied.topic);
-        tracing::warn!(
-            client,
-            user = user.as_deref(),
-            topic,
-            action = denied.action,
-            count = denied.count,
-            "not authorized; the first of so many"
-        );
-    }
-
     /// Logs the connections that ended: those that the broker ended for everyone, the others for those who
     /// look closer. Before a slot is free, so that the address is that of the connection.
     pub(super) fn log_ended(&mut self) {
@@ -661,7 +597,7 @@ impl Shard {
                 .connections
                 .get(ended.slot as usize)
                 .and_then(Option::as_deref);
-            let address = connection.map_or(PeerAddress::Unknown, |connection| connection.peer);
+            let address = connection.map_or(&PeerAddress::Unknown, |connection| &connection.peer);
             let code = ended.reason_code as u8;
             let client = &*shortened(&ended.client_identifier);
             if ended.by_broker {
@@ -674,12 +610,12 @@ impl Shard {
 }
 
 /// Logs the end of a connection that has not come home.
-pub(super) fn log_abandoned(address: PeerAddress, cause: &'static str) {
+pub(super) fn log_abandoned(address: &PeerAddress, cause: &'static str) {
     tracing::info!(client = "", %address, cause, "connection ended by the broker");
 }
 
 /// A text of a client as it is logged.
-fn shortened(text: &str) -> Cow<'_, str> {
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= LOGGED_TEXT_BYTES_MAX {
         return text.into();
     }

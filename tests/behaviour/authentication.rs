@@ -165,7 +165,8 @@ fn a_reload_takes_the_new_passwords_or_keeps_the_old_ones() {
     // What is remembered holds until the reload.
     Client::connect(&broker, connect(Version::V5, "alice", b"secret"));
     broker.signal(Signal::HUP);
-    broker.expect_log(&["is read again", "who may connect"]);
+    broker.expect_log(&["the configuration is read again"]);
+    broker.expect_log(&["configuration:", "passwords: its content has changed"]);
     Client::connect(&broker, connect(Version::V5, "alice", b"changed"));
     let old = connect(Version::V5, "alice", b"secret");
     assert_eq!(Client::refused(&broker, &old).code, 0x86);

@@ -171,7 +171,7 @@ fn a_reload_ends_subscriptions_that_are_not_granted_any_more() {
     assert_eq!(client.message().topic, "open/1");
     files.write("acl", "all subscribe open/#\nclient writer publish #\n");
     broker.signal(Signal::HUP);
-    broker.expect_log(&["is read again", "2 added, 1 removed"]);
+    broker.expect_log(&["configuration:", "2 added, 1 removed"]);
     for shard in 0..crate::support::broker::shards() {
         broker.expect_log(&["standing subscriptions", &format!("shard={shard}")]);
     }
