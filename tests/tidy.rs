@@ -507,6 +507,7 @@ fn documents_and_licences_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in [
         "README.md",
+        "SECURITY.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "LICENSE-APACHE",

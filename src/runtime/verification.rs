@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::access::{Access, Verifier};
-use crate::broker::authentication::{Answer, Refusal, Verdict};
+use crate::broker::authentication::{Answer, Refusal};
 use crate::config::Config;
 use crate::shard::Asked;
 use crate::shard::mesh::{Message, Peer};
@@ -113,7 +113,7 @@ impl Worker {
         while let Ok(asked) = self.questions.recv() {
             let verifier = self.verifier();
             let verdict = match asked.at.elapsed() > self.wait_max {
-                true => Verdict::Refused(Refusal::Busy),
+                true => asked.question.asked.refused(Refusal::Busy),
                 false => verifier.answer(*asked.question.asked),
             };
             let answer = Answer {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::broker::Now;
-use crate::broker::authentication::{Answer, Identity, Question, Refusal, Verdict};
+use crate::broker::authentication::{Answer, Identity, Question, Refusal};
 use crate::broker::policy::Policy;
 use crate::net::peer::{PeerAddress, user_of_peer};
 use crate::routing::ids::ShardId;
@@ -45,21 +45,18 @@ impl Shard {
             let questions: Vec<Question> = self.broker.take_questions().collect();
             for question in questions {
                 let (slot, serial) = (question.slot, question.serial);
-                let sent = match &self.questions {
-                    Some(questions) => questions.try_send(Asked::by(self.id, question)).is_ok(),
-                    None => false,
-                };
+                let verdict = question.asked.refused(Refusal::Busy);
+                let sent = self.questions.as_ref().is_some_and(|questions| {
+                    questions.try_send(Asked::by(self.id, question)).is_ok()
+                });
                 if !sent {
-                    let verdict = Verdict::Refused(Refusal::Busy);
-                    self.take_answer(
-                        Answer {
-                            slot,
-                            serial,
-                            generation: 0,
-                            verdict,
-                        },
-                        now,
-                    );
+                    let answer = Answer {
+                        slot,
+                        serial,
+                        generation: 0,
+                        verdict,
+                    };
+                    self.take_answer(answer, now);
                 }
             }
         }

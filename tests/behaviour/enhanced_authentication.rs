@@ -144,6 +144,8 @@ fn challenge(broker: &Broker, scram: &mut Scram, client_identifier: &str) -> (Cl
     client.send_raw(&connect(client_identifier, scram.method, &scram.first()).bytes());
     let challenge = client.expect(Kind::Auth);
     assert_eq!(challenge.code, 0x18, "[MQTT-4.12.0-2]");
+    // Neither a Reason String nor User Properties that could be too much [MQTT-3.15.2-2].
+    assert_eq!(challenge.properties.len(), 2, "{challenge:?}");
     expect_method(&challenge, scram.method);
     let last = scram.last(&data_of(&challenge));
     (client, last)
@@ -264,6 +266,16 @@ fn before_connack_only_auth_may_come() {
     client.send_raw(&bytes);
     client.expect_accepted();
     client.expect(Kind::PingResp);
+}
+
+#[test]
+fn an_auth_that_the_client_would_not_take_is_not_sent() {
+    let files = Files::new();
+    let broker = with_scram(&files, "");
+    let scram = Scram::new("SCRAM-SHA-256", "alice", "secret");
+    let small = connect("c", scram.method, &scram.first());
+    let small = small.property(property::MAXIMUM_PACKET_SIZE, Value::Four(60));
+    assert_eq!(Client::refused(&broker, &small).code, 0x95);
 }
 
 #[test]

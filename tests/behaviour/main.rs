@@ -28,6 +28,7 @@ mod logging;
 mod malformed;
 mod mesh;
 mod overload;
+mod password_storm;
 mod paused;
 mod properties;
 mod publish;

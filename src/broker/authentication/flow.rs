@@ -85,6 +85,7 @@ impl Broker {
             method: None,
             exchange: None,
             admitted: None,
+            packet_bytes_max: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
             key: None,
         };
         if let Some(name) = connect.properties.authentication_method {
@@ -186,7 +187,7 @@ impl Broker {
             granted,
             remember_s,
         } = verdict
-            && !self.waiting.contains_key(&slot)
+            && !self.asks_about_will(slot)
         {
             let remember_s = if is_current { remember_s } else { 0 };
             self.permission((slot, serial), granted, remember_s, now);
@@ -199,9 +200,6 @@ impl Broker {
             .get(&slot)
             .is_some_and(|waiting| current(waiting))
         {
-            if matches!(verdict, Verdict::Refused(_)) {
-                self.permission((slot, serial), false, 0, now);
-            }
             return;
         }
         let Some(mut waiting) = self.waiting.remove(&slot) else {
@@ -211,12 +209,13 @@ impl Broker {
         match verdict {
             Verdict::Continue { exchange, data } => {
                 waiting.exchange = Some(exchange);
-                self.send_auth(
-                    slot,
-                    ReasonCode::ContinueAuthentication,
-                    waiting.method,
-                    &data,
-                );
+                let code = ReasonCode::ContinueAuthentication;
+                if !self.send_auth(slot, code, &waiting, &data) {
+                    let cause = "AUTH is larger than the client's Maximum Packet Size";
+                    let violation = Violation::new(ReasonCode::PacketTooLarge, cause);
+                    self.turn_away(slot, &waiting, violation, now);
+                    return;
+                }
                 self.waiting.insert(slot, waiting);
             }
             Verdict::Refused(refusal) => self.turn_away(slot, &waiting, refusal.into(), now),
@@ -244,6 +243,12 @@ impl Broker {
                 _ => self.turn_away(slot, &waiting, will_denied(), now),
             },
         }
+    }
+
+    /// Whether the connection waits to be told whether its Will may be.
+    fn asks_about_will(&self, slot: u32) -> bool {
+        let waiting = self.waiting.get(&slot);
+        waiting.is_some_and(|waiting| waiting.admitted.is_some())
     }
 
     /// Goes on with the CONNECT, or with the live connection, of a client that is known.
@@ -344,6 +349,7 @@ impl Broker {
                         method: admitted.method,
                         exchange: None,
                         admitted: Some(admitted),
+                        packet_bytes_max: u32::MAX,
                         key: None,
                     };
                     self.wait(slot, waiting, Asked::Permission(permission));

@@ -147,6 +147,19 @@ pub enum Asked {
     Permission(Permission),
 }
 
+impl Asked {
+    /// The answer when nobody can be asked: fails closed.
+    pub fn refused(&self, refusal: Refusal) -> Verdict {
+        match self {
+            Self::Credentials(_) | Self::Step(_) => Verdict::Refused(refusal),
+            Self::Permission(_) => Verdict::Permission {
+                granted: false,
+                remember_s: 0,
+            },
+        }
+    }
+}
+
 /// What a broker cannot answer by itself at once.
 #[derive(Debug)]
 pub struct Question {
@@ -265,6 +278,8 @@ pub(super) struct Waiting {
     exchange: Option<Exchange>,
     /// The client is known, and it is asked whether its Will may be published.
     admitted: Option<Admitted>,
+    /// What the client takes, bytes [MQTT-3.1.2-24].
+    packet_bytes_max: u32,
     /// Under which its credentials are remembered.
     key: Option<cache::Key>,
 }

@@ -97,6 +97,7 @@ impl Broker {
                     method: Some(method),
                     exchange: None,
                     admitted: None,
+                    packet_bytes_max: connection.terms.packet_bytes_max,
                     key: None,
                 };
                 let listener = connection.listener;
@@ -143,22 +144,24 @@ impl Broker {
         Ok(())
     }
 
+    /// Sends AUTH, if the client takes it [MQTT-3.1.2-24].
     pub(super) fn send_auth(
         &mut self,
         slot: u32,
         reason_code: ReasonCode,
-        method: Option<Method>,
+        waiting: &Waiting,
         data: &[u8],
-    ) {
+    ) -> bool {
         let auth = Auth {
             reason_code,
             properties: Properties {
-                authentication_method: method.map(Method::name),
+                authentication_method: waiting.method.map(Method::name),
                 authentication_data: (!data.is_empty()).then_some(data),
                 ..Properties::default()
             },
         };
-        self.clients.send(slot, |out| auth.encode(out));
+        self.clients
+            .send_within(slot, waiting.packet_bytes_max, |out| auth.encode(out))
     }
 
     /// A live connection has authenticated again.
@@ -193,6 +196,9 @@ impl Broker {
         self.recheck(session, &mut Rechecked::default(), now);
         self.arm_credentials_timer(slot, session, now);
         let data = admitted.data.unwrap_or_default();
-        self.send_auth(slot, ReasonCode::Success, waiting.method, &data);
+        if !self.send_auth(slot, ReasonCode::Success, waiting, &data) {
+            let cause = "AUTH is larger than the client's Maximum Packet Size";
+            self.end(slot, ReasonCode::PacketTooLarge, cause, now);
+        }
     }
 }
