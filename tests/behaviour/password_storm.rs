@@ -101,7 +101,7 @@ fn established_clients_do_not_feel_a_storm_of_passwords() {
             }
         }
     });
-    println!(
+    eprintln!(
         "{count} clients in {:?}: {accepted} accepted, {busy} told that the server is busy; p99 of a round trip \
          {:?} before, {:?} during, of {} and {}",
         start.elapsed(),
