@@ -171,9 +171,13 @@ impl Verifier {
     fn bearer(&self, data: &[u8]) -> Verdict {
         let token = bearer_token(data);
         let verified = match (&self.tokens, token) {
-            (Some(tokens), Some(token)) => tokens.verify(token.as_bytes()).ok(),
+            (Some(tokens), Some((_, token))) => tokens.verify(token.as_bytes()).ok(),
             _ => None,
         };
+        // Nobody acts for another user.
+        let named = token.and_then(|(identity, _)| identity);
+        let verified = verified
+            .filter(|one| named.is_none_or(|named| one.user_name.as_deref() == Some(named)));
         match verified {
             Some(principal) => accepted(principal, 0),
             None => Verdict::Continue {
@@ -184,19 +188,22 @@ impl Verifier {
     }
 }
 
-/// The token in `n,a=user,^Ahost=...^Aauth=Bearer TOKEN^A^A`.
-fn bearer_token(data: &[u8]) -> Option<&str> {
+/// The authorization identity, if there is one, and the token in
+/// `n,a=user,^Ahost=...^Aauth=Bearer TOKEN^A^A`.
+fn bearer_token(data: &[u8]) -> Option<(Option<&str>, &str)> {
     let text = std::str::from_utf8(data).ok()?;
     let (header, rest) = text.split_once('\u{1}')?;
     let rest = rest.strip_suffix("\u{1}\u{1}")?;
-    if !header.starts_with("n,") && !header.starts_with("y,") {
-        return None;
-    }
+    let identity = header.strip_prefix("n,").or(header.strip_prefix("y,"))?;
+    let identity = identity.strip_suffix(',')?.strip_prefix("a=");
     let mut pairs = rest.split('\u{1}');
     let (scheme, token) = pairs
         .find_map(|pair| pair.strip_prefix("auth="))?
         .split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    let token = token.trim();
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some((identity, token))
 }
 
 fn accepted(principal: Principal, remember_s: u32) -> Verdict {
@@ -224,8 +231,14 @@ mod tests {
     #[test]
     fn a_bearer_token_is_found_where_it_must_be() {
         let good = b"n,a=user@example.com,\x01host=x\x01port=1\x01auth=Bearer abc.def.ghi\x01\x01";
-        assert_eq!(bearer_token(good), Some("abc.def.ghi"));
-        assert_eq!(bearer_token(b"n,,\x01auth=bearer t\x01\x01"), Some("t"));
+        assert_eq!(
+            bearer_token(good),
+            Some((Some("user@example.com"), "abc.def.ghi"))
+        );
+        assert_eq!(
+            bearer_token(b"n,,\x01auth=bearer t\x01\x01"),
+            Some((None, "t"))
+        );
         for bad in [
             &b""[..],
             b"n,,\x01auth=Bearer t",

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use super::*;
+use crate::broker::policy::Policy;
 use crate::config::address::ListenAddress;
 use crate::net::listener;
 use crate::shard::mesh;
@@ -20,6 +21,7 @@ fn shard() -> (Shard, std::net::SocketAddr) {
     let (peers, mut inboxes) = mesh::connect(1, 16).unwrap();
     let setup = Setup {
         id: ShardId(0),
+        policy: Arc::new(Policy::of(&config)),
         config: Arc::new(config),
         hasher: TopicHasher::new(1),
         listeners: vec![ListenerSocket {
@@ -28,7 +30,6 @@ fn shard() -> (Shard, std::net::SocketAddr) {
             gate: ListenerGate::new(10),
         }],
         inbox: inboxes.pop().unwrap(),
-        policy: Arc::default(),
         questions: None,
         peers,
         started: (Instant::now(), 0),

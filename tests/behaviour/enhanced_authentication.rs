@@ -379,7 +379,10 @@ mod bearer {
             Client::connect(&broker, good).connack.as_ref().unwrap(),
             "OAUTHBEARER",
         );
+        let other = String::from_utf8(message(60)).unwrap();
+        let other = other.replace("a=alice", "a=root").into_bytes();
         for bad in [
+            other,
             message(-60),
             b"n,,\x01auth=Bearer x\x01\x01".to_vec(),
             b"".to_vec(),

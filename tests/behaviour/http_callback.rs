@@ -179,7 +179,8 @@ fn what_no_rule_decides_is_asked_and_the_order_holds() {
     let acl = files.write("acl", "all both listed/#\nall deny publish yes/never\n");
     let server = HttpServer::start(permits_yes);
     let broker = Broker::with(&format!(
-        "authorization.acl_file = \"{acl}\"\nhttp_callback.authorize_url = \"{}\"",
+        "authorization.acl_file = \"{acl}\"\nhttp_callback.authorize_url = \"{}\"\n\
+         authorization.cache_topics_max = 65536",
         server.url("/may")
     ));
     let mut reader = broker.client("reader");
