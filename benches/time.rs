@@ -41,6 +41,14 @@ fn pair(bencher: Bencher<'_, '_>, qos: u8) {
         .bench_local(|| shards.run());
 }
 
+#[divan::bench(args = [1, 10_000])]
+fn pair_with_rules(bencher: Bencher<'_, '_>, rules: usize) {
+    let mut shards = shards::pair_with_rules(0, rules);
+    bencher
+        .counter(ItemsCount::new(shards::MESSAGES))
+        .bench_local(|| shards.run());
+}
+
 #[divan::bench(args = [64, 1024, 16_000])]
 fn pair_payload(bencher: Bencher<'_, '_>, payload_bytes: usize) {
     let mut shards = shards::pair(0, payload_bytes);

@@ -51,6 +51,19 @@ enum Subcommands {
     },
     /// Compare this machine with a profile and say what to change; changes nothing
     Doctor(DoctorArguments),
+    /// Add, remove or verify a user of a password file
+    Passwd {
+        /// The password file
+        file: PathBuf,
+        /// What to do; add also changes a password
+        #[arg(value_enum)]
+        action: PasswordAction,
+        /// The user name
+        user: String,
+        /// With add: also the keys for the SCRAM methods
+        #[arg(long)]
+        scram: bool,
+    },
     /// Let a running broker read its configuration again; the difference is printed
     Reload(ReloadArguments),
     /// Look into a data directory that no broker is using
@@ -96,6 +109,27 @@ pub enum StoreAction {
     },
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum PasswordAction {
+    Add,
+    Remove,
+    Verify,
+}
+
+/// What `ringmq passwd` is to do with a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordChange {
+    /// Add the user or change the password.
+    Add {
+        /// Also the keys for the SCRAM methods.
+        scram: bool,
+    },
+    /// Remove the user.
+    Remove,
+    /// Verify a password.
+    Verify,
+}
+
 /// What the process is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -117,6 +151,15 @@ pub enum Command {
     },
     /// Compare the machine with a profile.
     Doctor(DoctorArguments),
+    /// Change a password file.
+    Passwd {
+        /// The file.
+        file: PathBuf,
+        /// What to do.
+        change: PasswordChange,
+        /// The user name.
+        user: String,
+    },
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
     /// Look into a data directory.
@@ -224,7 +267,7 @@ pub enum ResolveError {
     File(#[from] ConfigErrors),
     /// `--listen` opens the broker to other machines without saying so.
     #[error(
-        "--listen {0}: other machines reach this address, and clients cannot be asked for credentials; \
+        "--listen {0}: other machines reach this address, and clients are not asked for credentials; \
          add --allow-anonymous, or listen on a local address like 127.0.0.1:1883"
     )]
     Open(ListenAddress),
@@ -285,8 +328,10 @@ impl RunArguments {
         for address in &self.listen {
             let mut listener = Listener::at(address.clone());
             listener.limits = config.profile.listener_limits();
-            listener.allow_anonymous |= self.allow_anonymous;
-            if !listener.allow_anonymous {
+            let authenticates = config.authenticates(&listener);
+            listener.allow_anonymous =
+                self.allow_anonymous || (address.is_local() && !authenticates);
+            if !listener.allow_anonymous && !authenticates {
                 return Err(ResolveError::Open(address.clone()));
             }
             if listeners
@@ -329,6 +374,20 @@ fn command(cli: Cli) -> Command {
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
         Some(Subcommands::Import { file, output }) => Command::Import { file, output },
         Some(Subcommands::Doctor(arguments)) => Command::Doctor(arguments),
+        Some(Subcommands::Passwd {
+            file,
+            action,
+            user,
+            scram,
+        }) => Command::Passwd {
+            file,
+            change: match action {
+                PasswordAction::Add => PasswordChange::Add { scram },
+                PasswordAction::Remove => PasswordChange::Remove,
+                PasswordAction::Verify => PasswordChange::Verify,
+            },
+            user,
+        },
         Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
         Some(Subcommands::Store { action }) => Command::Store(action),
         Some(Subcommands::Man { command }) => Command::Man { command },

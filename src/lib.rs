@@ -1,4 +1,5 @@
 //! RingMQ: an MQTT 3.1, 3.1.1 and 5.0 broker for bare-metal Linux.
+pub mod access;
 pub mod broker;
 pub mod cli;
 pub mod command;

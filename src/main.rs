@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
-use ringmq::cli::{self, Command, RunArguments, StoreAction};
+use ringmq::access::passwd::{Change, passwd};
+use ringmq::cli::{self, Command, PasswordChange, RunArguments, StoreAction};
 use ringmq::command::reload::{self, Reloader};
 use ringmq::command::{self, Failure, doctor, manual};
 use ringmq::config::{self, Config, ConfigErrors};
@@ -17,6 +18,7 @@ use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::reload::Control;
 use ringmq::runtime::service::Service;
 use ringmq::runtime::signals::{Signal, Signals};
+use ringmq::runtime::verification::Verification;
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
 use ringmq::storage::{StoreError, inspect};
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
             explain: Some(key), ..
         }
         | Command::Explain { key } => explain(key.as_deref()),
+        Command::Passwd { file, change, user } => change_password(&file, change, &user),
     };
     match ended {
         Ok(()) => ExitCode::from(exit_code::OK),
@@ -62,6 +65,9 @@ fn main() -> ExitCode {
 fn check(file: &std::path::Path) -> Result<(), Failure> {
     let failed = |errors: ConfigErrors| Failure::new(exit_code::CONFIGURATION, errors);
     let config = config::load(file).map_err(failed)?;
+    for warning in &verification(&config)?.access().warnings {
+        eprintln!("ringmq: warning: {warning}");
+    }
     Certificates::load(&Arc::new(config)).map_err(failed)?;
     print_block(&format!("{}: no errors\n", file.display()));
     Ok(())
@@ -103,6 +109,28 @@ fn import(file: &std::path::Path, output: Option<&std::path::Path>) -> Result<()
     Ok(())
 }
 
+/// Reads the files about clients that the configuration names.
+fn verification(config: &Config) -> Result<Verification, Failure> {
+    Verification::load(config)
+        .map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors.join("\n")))
+}
+
+fn change_password(
+    file: &std::path::Path,
+    change: PasswordChange,
+    user: &str,
+) -> Result<(), Failure> {
+    let change = match change {
+        PasswordChange::Add { scram } => Change::Add { scram },
+        PasswordChange::Remove => Change::Remove,
+        PasswordChange::Verify => Change::Verify,
+    };
+    let told = passwd(file, change, user)
+        .map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    print_block(&format!("{told}\n"));
+    Ok(())
+}
+
 fn explain(key: Option<&str>) -> Result<(), Failure> {
     let text =
         config::explain(key).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
@@ -135,14 +163,19 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let certificates = Certificates::load(&config)
         .map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
     let certificates = Arc::new(certificates);
+    let verification = verification(&config)?;
+    for warning in &verification.access().warnings {
+        tracing::warn!("{warning}");
+    }
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
-    let mut running = launch(&config, &cpus, &passed, &certificates).map_err(|error| {
+    let launched = launch(&config, &cpus, &passed, &certificates, &verification);
+    let mut running = launched.map_err(|error| {
         let code = match &error {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
             LaunchError::Shard { .. } => exit_code::KERNEL,
             LaunchError::Store(_) | LaunchError::Log { .. } => exit_code::STORAGE,
-            LaunchError::Mesh(_) => exit_code::UNEXPECTED,
+            LaunchError::Mesh(_) | LaunchError::Threads(_) => exit_code::UNEXPECTED,
         };
         Failure::new(code, error)
     })?;
@@ -155,6 +188,7 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         listeners,
         passed,
         Arc::clone(&certificates),
+        verification,
     );
     let service = Service::default();
     let mut reloader = Reloader::new(arguments.clone(), control, log, service.clone());

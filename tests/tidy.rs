@@ -106,6 +106,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("net", &["config"]),
+    ("access", &["broker", "config", "mqtt"]),
     (
         "storage",
         &["config", "journal", "mqtt", "observability", "routing"],
@@ -126,6 +127,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "runtime",
         &[
+            "access",
+            "broker",
             "config",
             "journal",
             "net",
@@ -514,6 +517,7 @@ fn documents_and_licences_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in [
         "README.md",
+        "SECURITY.md",
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "LICENSE-APACHE",

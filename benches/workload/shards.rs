@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use ringmq::broker::authorization::parse::parse;
 use ringmq::broker::envelope::Batch;
 use ringmq::broker::output::Segment;
+use ringmq::broker::policy::Policy;
 use ringmq::broker::{Broker, Budget, Now};
 use ringmq::config::Config;
 use ringmq::routing::ids::ShardId;
@@ -34,6 +36,27 @@ pub fn pair(qos: u8, payload_bytes: usize) -> Shards {
     let mut shards = Shards::new(1);
     shards.subscriber(0, 1, qos);
     shards.burst(qos, payload_bytes, MESSAGES);
+    shards.warm()
+}
+
+/// The same under an ACL of `rules` rules, half of which name users and half of which hold for everybody.
+pub fn pair_with_rules(qos: u8, rules: usize) -> Shards {
+    let mut text = String::new();
+    for number in 0..rules.saturating_sub(1) {
+        text.push_str(&match number % 2 {
+            0 => format!("user u{number} both of/u{number}/#\n"),
+            _ => format!("all publish room{number}/#\n"),
+        });
+    }
+    text.push_str("all both bench/#\n");
+    let policy = Policy {
+        rules: parse(&text).ok().map(Arc::new),
+        ..Policy::of(&Config::default())
+    };
+    let mut shards = Shards::new(1);
+    shards.brokers[0].set_policy(Arc::new(policy), NOW);
+    shards.subscriber(0, 1, qos);
+    shards.burst(qos, 64, MESSAGES);
     shards.warm()
 }
 

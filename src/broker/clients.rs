@@ -17,11 +17,14 @@ use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::Readiness;
 use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
+use crate::session::outbox::Queued;
 
+use super::authorization::permit::Permits;
 use super::connection::{Connection, Phase};
 use super::delivery::Prefab;
 use super::durable::Due;
 use super::output::Buffers;
+use super::record::record_done;
 
 /// Sessions and connections.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(super) struct Clients {
     pub(super) buffers: Buffers,
     pub(super) prefab: Prefab,
     pub(super) counters: Counters,
+    /// What each session may do.
+    pub(super) permits: Permits,
     /// What routing has cost so far, in bytes of a connection's share of a turn.
     pub(super) routing_cost: u64,
     /// What is recorded and not yet handed to the log.
@@ -57,6 +62,7 @@ impl Clients {
             buffers: Buffers::default(),
             prefab: Prefab::default(),
             counters: Counters::default(),
+            permits: Permits::default(),
             routing_cost: 0,
             journal: Journal::off(),
             due: VecDeque::new(),
@@ -130,6 +136,33 @@ impl Clients {
         }
     }
 
+    /// All sessions.
+    pub(super) fn session_indexes(&self) -> impl Iterator<Item = SessionIndex> {
+        // `sessions_max` is far below.
+        let index = |(key, _)| u32::try_from(key).unwrap_or(u32::MAX);
+        self.sessions.iter().map(index)
+    }
+
+    /// Drops what waits for a session and may not be delivered any more; gives how many.
+    pub(super) fn drop_not_granted(&mut self, index: SessionIndex) -> usize {
+        let Some(permit) = self.permits.of(index) else {
+            return 0;
+        };
+        let Some(session) = self.sessions.get_mut(index as usize) else {
+            return 0;
+        };
+        let (number, durability) = session.log_key();
+        let Some(delivery) = session.delivery.as_mut() else {
+            return 0;
+        };
+        let not_granted = |queued: &Queued| !permit.may_receive(queued.message.topic());
+        let dropped = delivery.outbox.take_where(not_granted);
+        for queued in &dropped {
+            record_done(&mut self.journal, number, durability, queued);
+        }
+        dropped.len()
+    }
+
     pub(super) fn find(&self, client_identifier: &str) -> Option<SessionIndex> {
         let hash = self.hasher.hash(client_identifier);
         let same = |index: &SessionIndex| {
@@ -162,6 +195,7 @@ impl Clients {
 
     pub(super) fn remove_session(&mut self, index: SessionIndex) -> Option<Session> {
         let session = self.sessions.try_remove(index as usize)?;
+        self.permits.set(index, None);
         let hash = self.hasher.hash(&session.client_identifier);
         if let Ok(entry) = self.by_client.find_entry(hash.0, |other| *other == index) {
             entry.remove();

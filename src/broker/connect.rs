@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::config::access::Method;
 use crate::config::limits::Durability;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::frame::{Framing, frame};
@@ -20,6 +21,9 @@ use crate::session::Session;
 use crate::session::negotiation::{Terms, session_expiry_interval_s, shortened};
 use crate::session::will::Will;
 
+use super::authentication::Admitted;
+use super::authorization::Rechecked;
+use super::authorization::permit::Permit;
 use super::connection::{Ended, Phase};
 use super::fault::{self, Fault};
 use super::receive::Violation;
@@ -68,6 +72,7 @@ impl Broker {
         &mut self,
         slot: u32,
         connect: &Connect<'_>,
+        body: &[u8],
         now: Now,
     ) -> Result<(), Violation> {
         let listener = self
@@ -75,22 +80,36 @@ impl Broker {
             .connection(slot)
             .map_or(0, |connection| connection.listener);
         self.check_connect(connect, listener)?;
-        let mut assigned = String::new();
-        let client_identifier = match connect.client_identifier {
-            "" => {
-                self.assign_client_identifier(&mut assigned);
-                assigned.as_str()
-            }
-            given => given,
-        };
+        match self.authenticate(slot, connect, body, now)? {
+            Some(admitted) => self.admit(slot, connect, body, admitted, false, now),
+            None => Ok(()),
+        }
+    }
+
+    /// A client that is let in: its session, and CONNACK.
+    pub(super) fn welcome(
+        &mut self,
+        slot: u32,
+        connect: &Connect<'_>,
+        client_identifier: &str,
+        admitted: Admitted,
+        permit: Option<Box<Permit>>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        let listener = self
+            .clients
+            .connection(slot)
+            .map_or(0, |connection| connection.listener);
         let config = Arc::clone(&self.config);
         let limits = listener_limits(&config, listener);
         let terms = Terms::negotiate(connect, limits, &self.config.session);
         let expiry_interval_s = session_expiry_interval_s(connect, &self.config.session);
         let mut properties = terms.connack(connect, expiry_interval_s, limits);
-        if !assigned.is_empty() {
-            properties.assigned_client_identifier = Some(&assigned);
+        if !admitted.assigned.is_empty() {
+            properties.assigned_client_identifier = Some(&admitted.assigned);
         }
+        properties.authentication_method = admitted.method.map(Method::name); // [MQTT-4.12.0-5]
+        properties.authentication_data = admitted.data.as_deref();
         let mut connack = ConnAck {
             session_present: false,
             reason_code: ReasonCode::Success,
@@ -106,7 +125,8 @@ impl Broker {
                 "the Maximum Packet Size is too small for CONNACK",
             ));
         }
-        let present = self.take_over(client_identifier, connect.clean_start, now);
+        let clean = connect.clean_start || self.is_of_another_user(client_identifier, &admitted);
+        let present = self.take_over(client_identifier, clean, now);
         connack.session_present = present.is_some() || fault::on(Fault::SessionPresentWrong);
         let session_index = match present {
             Some(session) => session,
@@ -131,6 +151,12 @@ impl Broker {
                 self.wheel.set(deadline, timer);
             }
         }
+        self.identities.remove(&slot);
+        self.clients.permits.set(session_index, permit);
+        if connack.session_present {
+            self.recheck(session_index, &mut Rechecked::default(), now);
+        }
+        self.arm_credentials_timer(slot, session_index, now);
         let counters = &mut self.clients.counters;
         counters.connections += 1;
         counters.connections_accepted += 1;
@@ -162,12 +188,6 @@ impl Broker {
     /// What must be right before the session is touched.
     fn check_connect(&self, connect: &Connect<'_>, listener: u16) -> Result<(), Violation> {
         let refuse = |reason_code, cause| Err(Violation::new(reason_code, cause));
-        if connect.properties.authentication_method.is_some() {
-            return refuse(
-                ReasonCode::BadAuthenticationMethod,
-                "the authentication method is not known",
-            );
-        }
         if let Some(redirect) = &self.config.redirect {
             return match redirect.permanent {
                 true => refuse(ReasonCode::ServerMoved, "redirected to server_reference"),
@@ -176,17 +196,6 @@ impl Broker {
                     "redirected to server_reference",
                 ),
             };
-        }
-        if !self
-            .config
-            .listeners
-            .get(usize::from(listener))
-            .is_some_and(|listener| listener.allow_anonymous)
-        {
-            return refuse(
-                ReasonCode::NotAuthorized,
-                "the listener has no allow_anonymous",
-            );
         }
         if connect.client_identifier.is_empty()
             && !connect.clean_start
@@ -262,6 +271,14 @@ impl Broker {
         Some(session)
     }
 
+    /// Whether the session of a Client Identifier belongs to another user: who is let in does not get what
+    /// was meant for somebody else.
+    fn is_of_another_user(&self, client_identifier: &str, admitted: &Admitted) -> bool {
+        let session = self.clients.find(client_identifier);
+        let permit = session.and_then(|session| self.clients.permits.of(session));
+        permit.is_some_and(|permit| permit.principal.user_name != admitted.principal.user_name)
+    }
+
     fn new_session(&mut self, client_identifier: &str) -> Result<SessionIndex, Violation> {
         if self.clients.sessions.len() >= self.config.session.sessions_max as usize {
             return Err(Violation::new(
@@ -295,7 +312,7 @@ impl Broker {
     }
 
     /// Makes a Client Identifier that is unique and at home here [MQTT-3.1.3-6].
-    fn assign_client_identifier(&mut self, identifier: &mut String) {
+    pub(super) fn assign_client_identifier(&mut self, identifier: &mut String) {
         loop {
             let serial = self.next_serial();
             identifier.clear();
@@ -329,10 +346,35 @@ impl Broker {
             ReasonCode::UnsupportedProtocolVersion => Some(version_to_refuse_in(body)),
             _ => None,
         });
-        if let Some(version) = version.filter(|_| is_connect) {
-            let packet_bytes_max = connect
-                .as_ref()
-                .and_then(|connect| connect.properties.maximum_packet_size);
+        self.refuse_as(
+            slot,
+            connect.as_ref(),
+            version.filter(|_| is_connect),
+            violation,
+        );
+    }
+
+    /// The same for a CONNECT that was read before.
+    pub(super) fn refuse_client(
+        &mut self,
+        slot: u32,
+        connect: Option<&Connect<'_>>,
+        violation: Violation,
+    ) {
+        let version = connect.map(|connect| connect.protocol_version);
+        self.refuse_as(slot, connect, version, violation);
+    }
+
+    fn refuse_as(
+        &mut self,
+        slot: u32,
+        connect: Option<&Connect<'_>>,
+        version: Option<ProtocolVersion>,
+        violation: Violation,
+    ) {
+        if let Some(version) = version {
+            let packet_bytes_max =
+                connect.and_then(|connect| connect.properties.maximum_packet_size);
             self.send_refusal(slot, violation, version, packet_bytes_max);
         }
         let client_identifier = connect.map_or("", |connect| connect.client_identifier);

@@ -17,6 +17,8 @@ use super::output::{Buffers, Output};
 pub enum Phase {
     /// CONNECT has not been handled.
     Fresh,
+    /// CONNECT is sound, and it is being asked who the client is.
+    Authenticating,
     /// At work for a session.
     Connected(SessionIndex),
     /// Nothing more is read; what is queued goes out, then the socket is closed.

@@ -166,6 +166,7 @@ impl Broker {
             connection.phase = Phase::Closing;
             connection.aliases = None;
         }
+        self.forget_questions(slot);
         self.clients.mark_dirty(slot);
     }
 

@@ -178,7 +178,9 @@ impl Broker {
 
     fn act(&mut self, due: Due, now: Now) {
         match due {
-            Due::Answer { shard, number } => self.answer(shard, number, Answer::RECORDED, now),
+            Due::Answer { shard, number } => {
+                self.answer_shard(shard, number, Answer::RECORDED, now)
+            }
             Due::Pump {
                 session,
                 generation,
@@ -275,7 +277,7 @@ impl Broker {
     pub(super) fn answer_at_commit(&mut self, shard: ShardId, number: u64, now: Now) {
         let position = self.clients.journal.end();
         if position <= self.clients.journal.committed() {
-            self.answer(shard, number, Answer::RECORDED, now);
+            self.answer_shard(shard, number, Answer::RECORDED, now);
             return;
         }
         self.clients
@@ -322,7 +324,7 @@ impl Broker {
     }
 
     /// Answers a shard, this one included.
-    pub(super) fn answer(&mut self, shard: ShardId, number: u64, outcome: u8, now: Now) {
+    pub(super) fn answer_shard(&mut self, shard: ShardId, number: u64, outcome: u8, now: Now) {
         if shard == self.id {
             self.take_answer(shard, Answer { number, outcome }, now);
         } else {
@@ -566,7 +568,7 @@ impl Broker {
         }
         match number {
             Some(number) if known => self.answer_at_commit(from, number, now),
-            Some(number) => self.answer(from, number, Answer::NOTHING, now),
+            Some(number) => self.answer_shard(from, number, Answer::NOTHING, now),
             None => {}
         }
     }

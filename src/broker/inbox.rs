@@ -137,7 +137,7 @@ impl Broker {
             Some(number) if outcome == Answer::RECORDED => {
                 self.answer_at_commit(shard, number, now)
             }
-            Some(number) => self.answer(shard, number, outcome, now),
+            Some(number) => self.answer_shard(shard, number, outcome, now),
             None => {}
         }
     }

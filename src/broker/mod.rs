@@ -8,6 +8,8 @@
 //! SUBACK leaves only when every shard has applied the interest.
 
 mod acknowledge;
+pub mod authentication;
+pub mod authorization;
 mod clients;
 mod connect;
 pub mod connection;
@@ -18,6 +20,7 @@ pub mod envelope;
 pub mod fault;
 mod inbox;
 pub mod output;
+pub mod policy;
 mod publish;
 pub mod publish_rate;
 mod receive;
@@ -50,12 +53,16 @@ use crate::routing::retained::RetainedStore;
 use crate::routing::shared_subscription::{GroupMembers, GroupReplica};
 use crate::routing::topic_hash::TopicHasher;
 
+use authentication::cache::VerifiedCredentials;
+use authentication::{Identity, Question, Waiting};
+use authorization::{Asking, Denials};
 use clients::Clients;
 pub use connect::{Placement, placement};
 use connection::{Connection, Ended, Phase};
 use durable::Acknowledgements;
 use envelope::Mesh;
 use output::Segment;
+use policy::Policy;
 use publish::Matched;
 use publish_rate::PublishRate;
 pub use receive::{Budget, Flow, Progress};
@@ -75,6 +82,8 @@ pub struct Now {
     /// Seconds since 1970: for people.
     pub unix_s: u64,
 }
+
+type BySlot<T> = HashMap<u32, T, foldhash::fast::RandomState>;
 
 /// The broker of one shard.
 #[derive(Debug)]
@@ -104,6 +113,16 @@ pub struct Broker {
     publish_rates: HashMap<u32, PublishRate, RandomState>,
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
+    policy: Arc<Policy>,
+    verified: VerifiedCredentials,
+    /// By slot: what the transport knows of connections that are not connected yet.
+    identities: BySlot<Identity>,
+    /// By slot: connections whose client is not known yet, or is being asked again.
+    waiting: BySlot<Box<Waiting>>,
+    /// By slot: connections that wait to be told whether they may.
+    asking: BySlot<Asking>,
+    questions: Vec<Question>,
+    denials: Denials,
     system_topics: SystemTopics,
     /// [`Timer::Sweep`] is set.
     sweep_armed: bool,
@@ -149,6 +168,13 @@ impl Broker {
             publish_rates: HashMap::default(),
             wheel: TimerWheel::new(now.mono_ms),
             ended: Vec::new(),
+            policy: Arc::new(Policy::of(&config)),
+            verified: VerifiedCredentials::default(),
+            identities: BySlot::default(),
+            waiting: BySlot::default(),
+            asking: BySlot::default(),
+            questions: Vec::new(),
+            denials: Denials::default(),
             system_topics: SystemTopics::new(now),
             sweep_armed: false,
             serial: 0,
@@ -216,9 +242,9 @@ impl Broker {
 
     /// Whether the connection has not sent a CONNECT that was handled.
     pub fn awaits_connect(&self, slot: u32) -> bool {
-        self.clients
-            .connection(slot)
-            .is_some_and(|connection| connection.phase == Phase::Fresh)
+        self.clients.connection(slot).is_some_and(|connection| {
+            matches!(connection.phase, Phase::Fresh | Phase::Authenticating)
+        })
     }
 
     /// The next connection that has output to send or is to be closed.
@@ -264,6 +290,7 @@ impl Broker {
     /// The slot is free: its connection is gone.
     pub fn release(&mut self, slot: u32) {
         self.publish_rates.remove(&slot);
+        self.forget_questions(slot);
         self.clients.release(slot);
     }
 
@@ -303,6 +330,9 @@ impl Broker {
             && self.retained_deliveries.is_empty()
             && self.publish_rates.is_empty()
             && self.visibility.is_settled()
+            && self.identities.is_empty()
+            && self.waiting.is_empty()
+            && self.asking.is_empty()
     }
 
     fn next_serial(&mut self) -> u32 {

@@ -66,7 +66,10 @@ impl Broker {
             .clients
             .connection(slot)
             .map_or(ProtocolVersion::V3_1_1, |c| c.version());
-        let fault = self.publish_fault(slot, topic, publish)?;
+        let fault = match self.publish_fault(slot, topic, publish)? {
+            None => self.check_publish(slot, session, topic, version, now)?,
+            fault => fault,
+        };
         match (publish.qos, publish.packet_identifier) {
             (QoS::ExactlyOnce, Some(identifier)) => {
                 self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)

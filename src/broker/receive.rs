@@ -34,6 +34,8 @@ pub enum Flow {
     Continue,
     /// Keep the rest and come again in a later turn: the budget is used up, or the mesh is congested.
     Pause,
+    /// Keep the rest until an answer has come ([`Broker::answer`]).
+    Park,
     /// Read nothing more.
     Closing,
 }
@@ -132,6 +134,12 @@ impl Broker {
                     continue;
                 }
             };
+            if self.awaits_answer(slot, frame.first_byte) {
+                return Progress {
+                    consumed,
+                    flow: Flow::Park,
+                };
+            }
             if self.must_wait(connection, frame.first_byte) || budget.bytes == 0 {
                 return Progress {
                     consumed,
@@ -139,6 +147,12 @@ impl Broker {
                 };
             }
             let (phase, version) = (connection.phase, connection.version());
+            if self.policy.asks_permission && self.must_ask(slot, &frame, now) {
+                return Progress {
+                    consumed,
+                    flow: Flow::Park,
+                };
+            }
             match self.pace(slot, &frame, now) {
                 Pace::Go => {}
                 Pace::WaitUntil(_) => {
@@ -157,6 +171,10 @@ impl Broker {
             let before = self.clients.routing_cost;
             if let Err(violation) = self.packet(slot, phase, version, &frame, now) {
                 self.refuse(slot, &bytes[consumed..], violation, now);
+            }
+            if self.policy.asks_permission {
+                // The answers were for this packet.
+                self.asking.remove(&slot);
             }
             let routing = usize::try_from(self.clients.routing_cost - before).unwrap_or(usize::MAX);
             let cost = frame.packet_bytes.max(PACKET_COST_BYTES_MIN).max(routing);
@@ -242,6 +260,7 @@ impl Broker {
         };
         match connection.phase {
             Phase::Fresh => self.refuse_connect(slot, bytes, violation),
+            Phase::Authenticating => self.refuse_waiting(slot, violation, now),
             _ => self.end(slot, violation.reason_code, violation.cause, now),
         }
     }
@@ -255,9 +274,11 @@ impl Broker {
         frame: &Frame<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        let Phase::Connected(session) = phase else {
+        let session = match phase {
+            Phase::Connected(session) => session,
+            Phase::Authenticating => return self.before_connack(slot, frame, now),
             // `receive` has seen that it is CONNECT.
-            return self.connect(slot, &Connect::decode(frame)?, now);
+            _ => return self.connect(slot, &Connect::decode(frame)?, frame.body, now),
         };
         let packet_type = frame.packet_type()?;
         let acknowledgement = || Acknowledgement::decode(frame, version, packet_type);
@@ -293,10 +314,7 @@ impl Broker {
             Packet::Subscribe(subscribe) => self.subscribe(slot, session, &subscribe, now),
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, session, &unsubscribe, now),
             Packet::Disconnect(disconnect) => self.disconnect(slot, session, &disconnect, now),
-            Packet::Auth(_) => Err(Violation::new(
-                ReasonCode::BadAuthenticationMethod,
-                "AUTH without an authentication method that is known",
-            )),
+            Packet::Auth(auth) => self.auth(slot, session, &auth),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => Err(Violation::new(
                 ReasonCode::ProtocolError,

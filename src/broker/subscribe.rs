@@ -82,6 +82,11 @@ impl Broker {
                     break;
                 }
             };
+            if !self.may_subscribe(slot, session, filter.filter, now) {
+                reason_codes.push(ReasonCode::NotAuthorized);
+                cause.get_or_insert("the client may not subscribe to this Topic Filter");
+                continue;
+            }
             let subscriber = Subscriber::new(session, options, identifier.unwrap_or(0));
             if self.records(session) {
                 if self.clients.journal.is_full() {
@@ -307,6 +312,13 @@ impl Broker {
             .is_some_and(crate::session::Session::is_recorded)
     }
 
+    /// A filter is subscribed no more; `filter` is as the client wrote it.
+    pub(super) fn record_unsubscribed(&mut self, session: SessionIndex, filter: &str) {
+        if self.records(session) {
+            self.record_of(session, |session| Record::Unsubscribed { session, filter });
+        }
+    }
+
     fn record_of<'a>(&mut self, session: SessionIndex, record: impl FnOnce(u64) -> Record<'a>) {
         if let Some(session) = self.clients.sessions.get(session as usize) {
             let (number, durability) = session.log_key();
@@ -427,12 +439,7 @@ impl Broker {
                 }
                 Ok(filter) => match self.remove_one(session, &filter, &mut changes) {
                     true => {
-                        if self.records(session) {
-                            self.record_of(session, |session| Record::Unsubscribed {
-                                session,
-                                filter: text,
-                            });
-                        }
+                        self.record_unsubscribed(session, text);
                         ReasonCode::Success
                     }
                     false => ReasonCode::NoSubscriptionExisted,
@@ -465,7 +472,7 @@ impl Broker {
         Ok(())
     }
 
-    fn remove_one(
+    pub(super) fn remove_one(
         &mut self,
         session: SessionIndex,
         filter: &TopicFilter<'_>,

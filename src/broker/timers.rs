@@ -21,6 +21,8 @@ pub(super) enum Timer {
     KeepAlive { slot: u32, serial: u32 },
     /// A client may publish again; the shard only has to be awake.
     PublishRate { slot: u32, serial: u32 },
+    /// The credentials of a connection may have ended.
+    Credentials { slot: u32, serial: u32 },
     /// The Will Delay Interval is over.
     Will {
         session: SessionIndex,
@@ -50,7 +52,9 @@ impl Timer {
     /// Whether what it was set for is still so; otherwise it is void.
     fn is_current(&self, clients: &Clients) -> bool {
         match *self {
-            Self::KeepAlive { slot, serial } | Self::PublishRate { slot, serial } => clients
+            Self::KeepAlive { slot, serial }
+            | Self::PublishRate { slot, serial }
+            | Self::Credentials { slot, serial } => clients
                 .connection(slot)
                 .is_some_and(|connection| connection.serial == serial),
             Self::Will {
@@ -103,6 +107,7 @@ impl Broker {
         match timer {
             Timer::KeepAlive { slot, serial } => self.check_keep_alive(slot, serial, now),
             Timer::PublishRate { .. } => {}
+            Timer::Credentials { slot, serial } => self.check_credentials(slot, serial, now),
             Timer::Will { session, .. } => {
                 if timer.is_current(&self.clients) {
                     self.publish_will(session, None, now);
@@ -148,6 +153,44 @@ impl Broker {
         } else {
             self.wheel.set(deadline, Timer::KeepAlive { slot, serial });
         }
+    }
+
+    /// Sets the timer for the end of a session's credentials, if they end.
+    pub(super) fn arm_credentials_timer(&mut self, slot: u32, session: SessionIndex, now: Now) {
+        let permit = self.clients.permits.of(session);
+        let Some(expires_unix_s) = permit.and_then(|permit| permit.principal.expires_unix_s) else {
+            return;
+        };
+        let Some(connection) = self.clients.connection(slot) else {
+            return;
+        };
+        let serial = connection.serial;
+        let left_ms = expires_unix_s
+            .saturating_sub(now.unix_s)
+            .saturating_mul(1000);
+        let timer = Timer::Credentials { slot, serial };
+        self.wheel.set(now.mono_ms.saturating_add(left_ms), timer);
+    }
+
+    /// Ends a connection whose credentials have ended, unless it has authenticated again.
+    fn check_credentials(&mut self, slot: u32, serial: u32, now: Now) {
+        let connection = self.clients.connection(slot);
+        if connection.is_none_or(|connection| connection.serial != serial) {
+            return;
+        }
+        let Some(session) = self.clients.session_of(slot) else {
+            return;
+        };
+        let permit = self.clients.permits.of(session);
+        let Some(expires_unix_s) = permit.and_then(|permit| permit.principal.expires_unix_s) else {
+            return;
+        };
+        if now.unix_s < expires_unix_s {
+            self.arm_credentials_timer(slot, session, now);
+            return;
+        }
+        let cause = "the credentials of the client have expired";
+        self.end(slot, ReasonCode::MaximumConnectTime, cause, now);
     }
 
     /// Starts to remove expired retained messages; called when one that can expire is set.

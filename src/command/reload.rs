@@ -18,6 +18,7 @@ use crate::runtime::exit_code;
 use crate::runtime::record::{self, Record};
 use crate::runtime::reload::{Control, ReloadError};
 use crate::runtime::service::Service;
+use crate::runtime::verification::Verification;
 
 use super::Failure;
 
@@ -191,6 +192,8 @@ pub fn ask(arguments: &ReloadArguments) -> Result<String, Failure> {
         let running = config::load(&directory.join(record::RUNNING))
             .map_err(|errors| wrong(errors.to_string()))?;
         let plan = plan(&running, &wanted).map_err(wrong)?;
+        // What the files say in their lines is checked as well.
+        Verification::load(&wanted).map_err(|errors| wrong(errors.join("\n")))?;
         let text = told(&plan.changes).replace("is read again", "would be read again");
         return Ok(text);
     }

@@ -31,6 +31,9 @@ pub const NEEDS_RESTART: &[&str] = &[
     "network.receive_buffer_bytes",
     "network.mesh_staged_bytes_max",
     "network.inbox_batches_max",
+    "authentication.threads",
+    "authentication.waiting_max",
+    "authentication.wait_s_max",
 ];
 
 /// Puts back what only a restart changes.
@@ -49,6 +52,11 @@ fn keep_what_needs_a_restart(config: &mut Config, running: &Config) {
     network.receive_buffer_bytes = now.receive_buffer_bytes;
     network.mesh_staged_bytes_max = now.mesh_staged_bytes_max;
     network.inbox_batches_max = now.inbox_batches_max;
+    let running = &running.access.authentication;
+    let authentication = &mut config.access.authentication;
+    authentication.threads = running.threads;
+    authentication.waiting_max = running.waiting_max;
+    authentication.wait_s_max = running.wait_s_max;
 }
 
 /// One difference, as it is printed: `session.in_flight_max: 1024 -> 7`.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::access::Link;
 use super::address::ListenAddress;
 use super::doors::Doors;
 use super::limits::{Durability, ListenerLimits};
@@ -39,11 +40,19 @@ pub enum Section {
     SystemTopics,
     /// `[redirect]`.
     Redirect,
+    /// `[authentication]`.
+    Authentication,
+    /// `[jwt]`.
+    Jwt,
+    /// `[http_callback]`.
+    HttpCallback,
+    /// `[authorization]`.
+    Authorization,
 }
 
 impl Section {
     /// All, in the order of the reference.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Top,
         Self::Log,
         Self::Listener,
@@ -55,6 +64,10 @@ impl Section {
         Self::Storage,
         Self::SystemTopics,
         Self::Redirect,
+        Self::Authentication,
+        Self::Jwt,
+        Self::HttpCallback,
+        Self::Authorization,
     ];
 
     /// Its name in the file; empty at the top.
@@ -71,6 +84,10 @@ impl Section {
             Self::Storage => "storage",
             Self::SystemTopics => "system_topics",
             Self::Redirect => "redirect",
+            Self::Authentication => "authentication",
+            Self::Jwt => "jwt",
+            Self::HttpCallback => "http_callback",
+            Self::Authorization => "authorization",
         }
     }
 
@@ -118,6 +135,8 @@ pub struct DraftListener {
     pub address: Option<ListenAddress>,
     /// `allow_anonymous`; by default whether the address is local.
     pub allow_anonymous: Option<bool>,
+    /// `authentication`.
+    pub authentication: Option<Vec<Link>>,
     /// Owner, group and mode.
     pub unix: UnixOptions,
     /// `durability`.
@@ -168,6 +187,7 @@ impl Draft {
             name: Some(listener.name.clone()),
             address: Some(listener.address.clone()),
             allow_anonymous: Some(listener.allow_anonymous),
+            authentication: listener.authentication.clone(),
             unix: listener.unix.clone(),
             durability: listener.durability,
             doors: listener.doors.clone(),
@@ -217,6 +237,15 @@ pub enum Kind {
         set: fn(&mut Draft, usize),
         /// Takes the index of the word.
         get: fn(&Draft) -> Option<usize>,
+    },
+    /// A list of words, each of which stands at most once.
+    Words {
+        /// The words.
+        values: &'static [&'static str],
+        /// Puts the indexes of the words.
+        set: fn(&mut Draft, Vec<usize>),
+        /// Takes them, unless they are not set.
+        get: fn(&Draft) -> Option<Vec<usize>>,
     },
     /// Text of some form.
     Text {
@@ -300,6 +329,10 @@ impl Key {
                 let quoted: Vec<_> = values.iter().map(|word| format!("\"{word}\"")).collect();
                 format!("one of {}", quoted.join(", "))
             }
+            Kind::Words { values, .. } => {
+                let quoted: Vec<_> = values.iter().map(|word| format!("\"{word}\"")).collect();
+                format!("a list of {}", quoted.join(", "))
+            }
             Kind::Text { form, .. } | Kind::Texts { form, .. } => form.into(),
             Kind::Cpus { .. } => "CPU numbers like \"0,1,4-7\" or [0, 1, 4]".into(),
             Kind::Levels { .. } => {
@@ -321,6 +354,11 @@ impl Key {
             Kind::Choice { values, get, .. } => {
                 get(draft).and_then(|index| values.get(index).map(|word| literal(word)))
             }
+            Kind::Words { values, get, .. } => get(draft).map(|indexes| {
+                let words = indexes.iter().filter_map(|index| values.get(*index));
+                let words: Vec<_> = words.map(|word| literal(word)).collect();
+                format!("[{}]", words.join(", "))
+            }),
             Kind::Text { get, .. } => get(draft).map(|text| literal(&text)),
             Kind::Texts { get, .. } => {
                 let texts: Vec<_> = get(draft).iter().map(|text| literal(text)).collect();

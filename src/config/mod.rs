@@ -1,5 +1,6 @@
 //! Configuration: what the file says, checked, and what the broker runs with.
 
+pub mod access;
 pub mod address;
 pub mod change;
 pub mod cpu_list;

@@ -64,7 +64,10 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
         return Err(reader.errors.into_errors());
     }
     let mut config = reader.draft.config;
-    if !reader.listeners.is_empty() {
+    if reader.listeners.is_empty() {
+        let authenticates = config.authenticates(&config.listeners[0]);
+        config.listeners[0].allow_anonymous = !authenticates;
+    } else {
         config.listeners = reader.listeners;
     }
     Ok(config)
@@ -94,12 +97,16 @@ impl Reader<'_> {
     }
 
     fn top(&mut self, table: &DeTable<'_>) {
+        // What holds for a listener depends on the other sections.
         for (name, value) in table {
             match Section::named(name.get_ref()) {
-                Some(Section::Listener) => self.listeners(value),
+                Some(Section::Listener) => {}
                 Some(section) => self.section(section, value),
                 None => self.entry(Section::Top, (name, value)),
             }
+        }
+        if let Some(listeners) = table.get(Section::Listener.name()) {
+            self.listeners(listeners);
         }
         self.draft.config.redirect = self.draft.redirect();
     }
@@ -217,11 +224,15 @@ impl Reader<'_> {
             let message = format!("{} is the address of another listener", listener.address);
             self.error(at_key("address"), "listener.address", message);
         }
-        listener.allow_anonymous = draft.allow_anonymous.unwrap_or(listener.allow_anonymous);
-        if !listener.allow_anonymous && !listener.address.is_local() {
+        listener.authentication = draft.authentication;
+        let authenticates = self.draft.config.authenticates(&listener);
+        listener.allow_anonymous = draft
+            .allow_anonymous
+            .unwrap_or(listener.address.is_local() && !authenticates);
+        if !listener.allow_anonymous && !authenticates && !listener.address.is_local() {
             let message = format!(
-                "must be true: other machines reach {}, and clients cannot be asked for credentials; \
-                 or listen on a local address",
+                "must be true: other machines reach {}, and clients are not asked for credentials; \
+                 or configure [authentication], or listen on a local address",
                 listener.address
             );
             let place = table.get("allow_anonymous").unwrap_or(at_key("address"));
@@ -340,6 +351,10 @@ fn put(key: &Key, draft: &mut Draft, value: &DeValue<'_>) -> Result<(), String> 
             set(draft, index.ok_or_else(|| format!("this is \"{text}\""))?);
             Ok(())
         }
+        (Kind::Words { values, set, .. }, DeValue::Array(array)) => {
+            set(draft, words(values, array)?);
+            Ok(())
+        }
         (Kind::Text { set, .. }, DeValue::String(text)) => set(draft, text),
         (Kind::Texts { set, .. }, DeValue::String(text)) => set(draft, &[text.to_string()]),
         (Kind::Texts { set, .. }, DeValue::Array(array)) => {
@@ -370,6 +385,26 @@ fn put(key: &Key, draft: &mut Draft, value: &DeValue<'_>) -> Result<(), String> 
         }
         _ => wrong_type(),
     }
+}
+
+/// The indexes of the words of a list.
+fn words(values: &[&str], array: &[Spanned<DeValue<'_>>]) -> Result<Vec<usize>, String> {
+    let mut found = Vec::new();
+    for value in array {
+        let word = value.get_ref();
+        let index = match word {
+            DeValue::String(text) => values.iter().position(|known| known == text),
+            _ => None,
+        };
+        match index {
+            Some(index) if found.contains(&index) => {
+                return Err(format!("{} stands there twice", described(word)));
+            }
+            Some(index) => found.push(index),
+            None => return Err(format!("{} is in it", described(word))),
+        }
+    }
+    Ok(found)
 }
 
 fn levels(table: &DeTable<'_>) -> Result<BTreeMap<String, String>, String> {

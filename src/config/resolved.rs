@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::{AccessConfig, Link};
 use super::address::ListenAddress;
 use super::doors::Doors;
 use super::limits::{
@@ -59,6 +60,8 @@ pub struct Listener {
     pub durability: Option<Durability>,
     /// TLS, WebSocket, PROXY protocol, and who may connect.
     pub doors: Doors,
+    /// Its own authentication chain, if it has one.
+    pub authentication: Option<Vec<Link>>,
     /// Its limits.
     pub limits: ListenerLimits,
     /// It was there when the process started or later and is no more, or has another place: nobody is
@@ -139,6 +142,8 @@ pub struct Config {
     pub storage: StorageLimits,
     /// Points all clients elsewhere.
     pub redirect: Option<Redirect>,
+    /// Who may connect, and what they may do.
+    pub access: AccessConfig,
     /// What is logged.
     pub log: LogConfig,
     /// How long a shutdown may take, seconds.
@@ -159,6 +164,7 @@ impl Listener {
             unix: UnixOptions::default(),
             durability: None,
             doors: Doors::default(),
+            authentication: None,
             limits: ListenerLimits::default(),
             closed: false,
         }
@@ -186,6 +192,17 @@ impl Config {
             .max()
             .unwrap_or_default()
     }
+
+    /// The authentication chain of a listener: its own, or that of all.
+    pub fn chain<'a>(&'a self, listener: &'a Listener) -> &'a [Link] {
+        let own = listener.authentication.as_deref();
+        own.unwrap_or(&self.access.authentication.chain)
+    }
+
+    /// Whether a listener can ask its clients who they are.
+    pub fn authenticates(&self, listener: &Listener) -> bool {
+        !self.chain(listener).is_empty() || !self.access.authentication.methods.is_empty()
+    }
 }
 
 impl Default for Config {
@@ -207,6 +224,7 @@ impl Default for Config {
             durability: None,
             storage: StorageLimits::default(),
             redirect: None,
+            access: AccessConfig::default(),
             log: LogConfig::default(),
             shutdown_grace_s: SHUTDOWN_GRACE_S,
         }

@@ -3,6 +3,7 @@
 //! Read through [`super::keys`]. Defaults are not here: they are those of [`super::resolved::Config`], taken
 //! through each key's own `get`.
 
+use super::access::{AclFormat, DeniedPublish, JWT_ALGORITHMS, Link, Method};
 use super::doors::{CertificateIdentity, ClientCertificate, TlsVersion};
 use super::keys::{Draft, Key, Kind, LOG_LEVELS, Section, Unit};
 use super::limits::{Durability, OutboxFull, Overlapping, SHARDS_MAX};
@@ -112,6 +113,29 @@ macro_rules! texts {
                 get: |draft| draft.$($at).+.iter().map(ToString::to_string).collect(),
             },
             unset: $unset,
+            doc: $doc,
+        }
+    };
+}
+
+/// A list of words, each of which stands for a value.
+macro_rules! words {
+    ($section:ident, $name:literal, $values:expr, $all:expr, $($at:ident).+, $doc:expr) => {
+        Key {
+            section: Section::$section,
+            name: $name,
+            kind: Kind::Words {
+                values: $values,
+                set: |draft, indexes| {
+                    let values = indexes.iter().filter_map(|index| $all.get(*index));
+                    draft.$($at).+ = values.copied().collect();
+                },
+                get: |draft| {
+                    let index = |value| $all.iter().position(|known| known == value);
+                    Some(draft.$($at).+.iter().filter_map(index).collect())
+                },
+            },
+            unset: "",
             doc: $doc,
         }
     };
@@ -268,8 +292,26 @@ pub static KEYS: &[Key] = &[
             set: |draft, value| draft.listener.allow_anonymous = Some(value),
             get: |draft| draft.listener.allow_anonymous,
         },
-        unset: "true if the address is local",
-        doc: "Whether clients without credentials may connect. An address that other machines reach needs it, so that nobody opens a broker to the world by accident.",
+        unset: "true if the address is local and nothing authenticates",
+        doc: "Whether clients without credentials may connect. An address that other machines reach needs it unless an authentication chain or method is configured, so that nobody opens a broker to the world by accident.",
+    },
+    Key {
+        section: Section::Listener,
+        name: "authentication",
+        kind: Kind::Words {
+            values: &Link::NAMES,
+            set: |draft, indexes| {
+                let links = indexes.iter().filter_map(|index| Link::ALL.get(*index));
+                draft.listener.authentication = Some(links.copied().collect());
+            },
+            get: |draft| {
+                let index = |link| Link::ALL.iter().position(|known| known == link);
+                let links = draft.listener.authentication.as_ref()?;
+                Some(links.iter().filter_map(index).collect())
+            },
+        },
+        unset: "authentication.chain",
+        doc: "The authentication chain of this listener, instead of that of all.",
     },
     text!(Listener, "unix_owner", "a user name or number", listener.unix.owner, "the broker's own user",
         "Owner of the Unix socket."),
@@ -449,6 +491,75 @@ pub static KEYS: &[Key] = &[
         "Where all clients are sent instead of being served (Server Reference)."),
     boolean!(Redirect, "permanent", redirect.permanent,
         "Server moved (0x9D) rather than Use another server (0x9C)."),
+
+    words!(Authentication, "chain", &Link::NAMES, Link::ALL, config.access.authentication.chain,
+        "Who decides about a client, in this order, on listeners without a chain of their own. The first that knows the client decides; whom none knows is refused, unless it has no credentials and allow_anonymous is set."),
+    words!(Authentication, "methods", &Method::NAMES, Method::ALL, config.access.authentication.methods,
+        "Authentication Methods that 5.0 clients may use (AUTH packets). The SCRAM methods need entries in the password file that ringmq passwd --scram makes, OAUTHBEARER needs [jwt]."),
+    text!(Authentication, "password_file", "a path", config.access.authentication.password_file, "none",
+        "Users and hashes of their passwords, as ringmq passwd and mosquitto_passwd write it."),
+    integer!(Authentication, "threads", Count, 1, 256, config.access.authentication.threads,
+        "Threads for slow work, which are not those of the shards: hashing, HTTP, Kerberos."),
+    integer!(Authentication, "waiting_max", Count, 1, 1_000_000, config.access.authentication.waiting_max,
+        "Clients that wait for a verdict at once; further ones are told that the server is busy (0x89)."),
+    integer!(Authentication, "wait_s_max", Seconds, 1, 3600, config.access.authentication.wait_s_max,
+        "How long a client may wait for its turn; then it is told that the server is busy (0x89)."),
+    integer!(Authentication, "cache_s", Seconds, 0, U32, config.access.authentication.cache_s,
+        "How long a verified password is remembered, under a hash with a secret of this start. 0 is not at all."),
+    integer!(Authentication, "cache_entries_max", Count, 1, U32, config.access.authentication.cache_entries_max,
+        "Verified passwords that one shard remembers."),
+
+    text!(Jwt, "key_file", "a path", config.access.jwt.key_file, "none",
+        "A public key (PEM), or the secret of the HS algorithms, that signs tokens."),
+    text!(Jwt, "jwks_file", "a path", config.access.jwt.jwks_file, "none",
+        "A JSON Web Key Set with the keys that sign tokens."),
+    text!(Jwt, "jwks_url", "a URL", config.access.jwt.jwks_url, "none",
+        "Where a JSON Web Key Set is fetched."),
+    integer!(Jwt, "jwks_refresh_s", Seconds, 1, U32, config.access.jwt.jwks_refresh_s,
+        "How often jwks_url is fetched again."),
+    Key {
+        section: Section::Jwt,
+        name: "algorithms",
+        kind: Kind::Words {
+            values: &JWT_ALGORITHMS,
+            set: |draft, indexes| draft.config.access.jwt.algorithms = indexes,
+            get: |draft| Some(draft.config.access.jwt.algorithms.clone()),
+        },
+        unset: "",
+        doc: "Signature algorithms that are taken. A key only checks algorithms of its own kind, and \"none\" is never taken.",
+    },
+    text!(Jwt, "issuer", "text", config.access.jwt.issuer, "any",
+        "What the claim iss must be."),
+    text!(Jwt, "audience", "text", config.access.jwt.audience, "any",
+        "What the claim aud must name."),
+    text!(Jwt, "user_name_claim", "text", config.access.jwt.user_name_claim, "none",
+        "The claim that becomes the user name."),
+    text!(Jwt, "roles_claim", "text", config.access.jwt.roles_claim, "none",
+        "The claim whose words become roles."),
+    text!(Jwt, "rules_claim", "text", config.access.jwt.rules_claim, "none",
+        "The claim with topic rules, like [{\"permit\": \"publish\", \"filter\": \"a/%c/#\"}]; a deny is written as deny."),
+    integer!(Jwt, "leeway_s", Seconds, 0, 3600, config.access.jwt.leeway_s,
+        "How far the clocks of issuer and broker may differ."),
+
+    text!(HttpCallback, "authenticate_url", "a URL", config.access.http.authenticate_url, "none",
+        "Who may connect is asked here by POST."),
+    text!(HttpCallback, "authorize_url", "a URL", config.access.http.authorize_url, "none",
+        "What a client may publish and subscribe to is asked here by POST, when no rule has decided."),
+    integer!(HttpCallback, "timeout_ms", Count, 10, 60_000, config.access.http.timeout_ms,
+        "How long an answer may take, milliseconds; then the client is refused."),
+    integer!(HttpCallback, "cache_s", Seconds, 0, U32, config.access.http.cache_s,
+        "How long an answer is remembered that does not say so itself."),
+
+    text!(Authorization, "acl_file", "a path", config.access.authorization.acl_file, "none: every client may do everything",
+        "Rules about who may publish and subscribe to what. What no rule permits is denied."),
+    choice!(Authorization, "acl_format", config.access.authorization.acl_format,
+        ["ringmq" => AclFormat::RingMq, "mosquitto" => AclFormat::Mosquitto],
+        "The syntax of acl_file."),
+    choice!(Authorization, "denied_publish_v3", config.access.authorization.denied_publish_v3,
+        ["acknowledge" => DeniedPublish::Acknowledge, "disconnect" => DeniedPublish::Disconnect],
+        "What becomes of a PUBLISH before 5.0 that is not allowed, which no acknowledgement can say. It is dropped in either case."),
+    integer!(Authorization, "cache_topics_max", Count, 1, 65_536, config.access.authorization.cache_topics_max,
+        "Topics whose decision one connection remembers."),
 ];
 
 #[cfg(test)]

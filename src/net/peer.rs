@@ -45,6 +45,12 @@ impl From<SocketAddr> for PeerAddress {
     }
 }
 
+/// The number of the user at the other end of a Unix socket.
+pub fn user_of_peer(socket: impl AsFd) -> Option<u32> {
+    let credentials = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(credentials.uid.as_raw())
+}
+
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

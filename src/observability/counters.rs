@@ -20,17 +20,20 @@ pub enum DropCause {
     RetainedLimit,
     /// A shared group without a member who can take it.
     NoMember,
+    /// The publisher may not publish it, or its receiver may not have it any more.
+    NotAuthorized,
 }
 
 impl DropCause {
     /// All, in order, with the last level of their `$SYS` topic.
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         "output_full",
         "outbox_full",
         "expired",
         "packet_too_large",
         "retained_limit",
         "no_member",
+        "not_authorized",
     ];
 }
 
@@ -221,8 +224,14 @@ mod tests {
 
     #[test]
     fn every_cause_has_its_name() {
-        assert_eq!(DropCause::NAMES[DropCause::NoMember as usize], "no_member");
-        assert_eq!(DropCause::NAMES.len(), DropCause::NoMember as usize + 1);
+        assert_eq!(
+            DropCause::NAMES[DropCause::NotAuthorized as usize],
+            "not_authorized"
+        );
+        assert_eq!(
+            DropCause::NAMES.len(),
+            DropCause::NotAuthorized as usize + 1
+        );
         assert_eq!(EndCause::NAMES[EndCause::Other as usize], "other");
         assert_eq!(EndCause::NAMES.len(), EndCause::Other as usize + 1);
         let keep_alive = EndCause::of(ReasonCode::KeepAliveTimeout);

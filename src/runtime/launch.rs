@@ -24,6 +24,7 @@ use super::activation::Passed;
 use super::listeners::{OpenListener, Opening, open_listeners};
 
 use super::certificates::Certificates;
+use super::verification::Verification;
 
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
@@ -60,6 +61,9 @@ pub enum LaunchError {
     /// Descriptors for the doorbells.
     #[error("cannot connect the shards: {0}; raise LimitNOFILE (ulimit -n)")]
     Mesh(std::io::Error),
+    /// Threads that ask who clients are.
+    #[error("cannot start a thread: {0}")]
+    Threads(std::io::Error),
 }
 
 /// How long a shard may take to empty a full inbox; it does so every turn.
@@ -77,7 +81,7 @@ pub struct Running {
     pub store: Option<Store>,
 }
 
-/// Starts the broker: one shard for each of `cpus`, which may name a CPU more than once.
+/// Starts the broker under the policy of `verification`: one shard for each of `cpus`, which may name a CPU more than once.
 ///
 /// # Errors
 /// What could not be started; nothing is left running.
@@ -86,6 +90,7 @@ pub fn launch(
     cpus: &[usize],
     passed: &Passed,
     certificates: &Certificates,
+    verification: &Verification,
 ) -> Result<Running, LaunchError> {
     let opening = Opening {
         passed,
@@ -98,6 +103,10 @@ pub fn launch(
     let inbox_batches_max = config.network.inbox_batches_max as usize;
     let (peers, inboxes) =
         mesh::connect(shard_count, inbox_batches_max).map_err(LaunchError::Mesh)?;
+    let (questions, asked) = Verification::queue(config);
+    verification
+        .start(config, &asked, &peers)
+        .map_err(LaunchError::Threads)?;
     let started = (Instant::now(), unix_s());
     let (mut store, hasher, mut starts) = open_store(config, shard_count, started.1)?;
     let (ready, all_ready) = crossbeam_channel::bounded(usize::from(SHARDS_MAX));
@@ -112,6 +121,8 @@ pub fn launch(
             tls: Arc::clone(certificates.table()),
             inbox,
             peers: peers.clone(),
+            policy: Arc::clone(&verification.access().policy),
+            questions: Some(questions.clone()),
             started,
         };
         let store = starts.as_mut().and_then(Iterator::next);
@@ -232,16 +243,16 @@ impl Drainer {
 }
 
 impl Running {
-    /// The ways to the shards.
-    pub fn peers(&self) -> Vec<Peer> {
-        self.peers.clone()
-    }
-
     /// What asks the shards to end while another thread waits for them.
     pub fn drainer(&self) -> Drainer {
         Drainer {
             peers: self.peers.clone(),
         }
+    }
+
+    /// The ways to the shards.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.peers.clone()
     }
 
     /// Waits until every shard has ended.

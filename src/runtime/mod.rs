@@ -14,3 +14,4 @@ pub mod reload;
 pub mod service;
 pub mod signals;
 pub mod startup;
+pub mod verification;

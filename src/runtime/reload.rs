@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::config::address::ListenAddress;
 use crate::config::change::{Change, ListenerStep, Plan, plan};
@@ -16,6 +17,7 @@ use super::activation::Passed;
 use super::certificates::{Certificates, Loaded};
 use super::launch::INBOX_PATIENCE;
 use super::listeners::{OpenListener, Opening};
+use super::verification::Verification;
 
 /// Why nothing is changed.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +39,14 @@ pub struct Prepared {
     plan: Plan,
     opened: Vec<OpenListener>,
     certificates: Loaded,
+    access: Access,
+    changes: Vec<Change>,
 }
 
 impl Prepared {
     /// What will be different.
     pub fn changes(&self) -> &[Change] {
-        &self.plan.changes
+        &self.changes
     }
 
     /// The configuration as it will be.
@@ -59,6 +63,7 @@ pub struct Control {
     listeners: Vec<OpenListener>,
     passed: Passed,
     certificates: Arc<Certificates>,
+    verification: Verification,
 }
 
 impl Control {
@@ -69,6 +74,7 @@ impl Control {
         listeners: Vec<OpenListener>,
         passed: Passed,
         certificates: Arc<Certificates>,
+        verification: Verification,
     ) -> Self {
         Self {
             config,
@@ -76,6 +82,7 @@ impl Control {
             listeners,
             passed,
             certificates,
+            verification,
         }
     }
 
@@ -96,6 +103,19 @@ impl Control {
     /// What cannot be made; nothing is changed.
     pub fn prepare(&self, wanted: &Config) -> Result<Prepared, ReloadError> {
         let plan = plan(&self.config, wanted).map_err(ReloadError::Configuration)?;
+        let access = self
+            .verification
+            .prepare(&plan.config)
+            .map_err(|errors| ReloadError::Configuration(errors.join("\n")))?;
+        for warning in &access.warnings {
+            tracing::warn!("{warning}");
+        }
+        let differences = access.changes_since(self.verification.access());
+        let mut changes = plan.changes.clone();
+        changes.extend(differences.into_iter().map(|text| Change {
+            text,
+            needs_restart: false,
+        }));
         let opening = Opening {
             passed: &self.passed,
             shards: self.peers.len(),
@@ -121,6 +141,8 @@ impl Control {
             plan,
             opened,
             certificates,
+            access,
+            changes,
         })
     }
 
@@ -145,12 +167,21 @@ impl Control {
             plan,
             mut opened,
             certificates,
+            access,
+            ..
         } = prepared;
         let config = Arc::new(plan.config);
         self.certificates.install(&config, certificates);
         for (shard, peer) in self.peers.iter().enumerate() {
             let message = Message::Reconfigure(Arc::clone(&config));
             peer.send_within(message, INBOX_PATIENCE)
+                .map_err(|_| ReloadError::Shard(shard))?;
+        }
+        // After the places, before the listeners: nobody comes to a place without a policy.
+        self.verification.replace(access);
+        for (shard, peer) in self.peers.iter().enumerate() {
+            let policy = Message::Policy(Arc::clone(&self.verification.access().policy));
+            peer.send_within(policy, INBOX_PATIENCE)
                 .map_err(|_| ReloadError::Shard(shard))?;
         }
         // Only now: a connection of a new place may come to every shard.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::broker::authentication::Answer;
 use crate::broker::envelope::Batch;
+use crate::broker::policy::Policy;
 use crate::config::Config;
 use crate::config::limits::READ_BATCHES_MAX;
 
@@ -27,6 +29,10 @@ pub enum Message {
     Adopt(Box<Handover>),
     /// Every shard is ready: accept.
     Open,
+    /// What was asked about a client is answered.
+    Answer(Box<Answer>),
+    /// From now on this policy holds.
+    Policy(Arc<Policy>),
     /// The configuration is this from now on.
     Reconfigure(Arc<Config>),
     /// Listeners are opened, moved or closed. Every shard has a configuration with their places by then.

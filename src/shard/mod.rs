@@ -11,6 +11,7 @@ mod door;
 mod durable;
 pub mod mesh;
 mod output;
+mod questions;
 mod rate;
 mod receive;
 mod reconfigure;
@@ -25,5 +26,6 @@ mod atomic {
 
 pub use connection::ListenerGate;
 pub use durable::ShardError;
+pub use questions::Asked;
 pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

@@ -181,12 +181,14 @@ impl Shard {
 
     /// A connection is at home: the broker takes what has come so far.
     pub(super) fn begin(&mut self, token: Token, now: Now) {
+        let identity = self.identity(token);
         let Some(connection) = self.connection(token) else {
             return;
         };
         connection.state = State::Home;
         let listener = connection.listener;
         self.broker.open(token.slot, listener, now);
+        self.broker.identify(token.slot, identity);
         self.take_carry(token, now);
         if self.transports.has_pending(token) {
             // It does not wait for an answer of the broker.
@@ -273,6 +275,13 @@ impl Shard {
                 }
                 self.paused.push(token.slot);
                 self.watch_paused(token, now);
+            }
+            Flow::Park => {
+                // It is put into the list of those that go on when the answer has come.
+                connection.state = State::Paused;
+                if connection.receiving {
+                    self.ring.cancel_receive(token);
+                }
             }
             // The broker has put it into its list of connections with something to do.
             Flow::Closing => {}

@@ -6,7 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
 use crate::broker::output::Buffers;
+use crate::broker::policy::Policy;
 use crate::broker::timer_wheel::TimerWheel;
 use crate::broker::{Broker, Now};
 use crate::config::Config;
@@ -29,6 +32,7 @@ use super::connection::{Full, Handover, ListenerGate, NetConnection, Permit, Sta
 use super::door::DoorQueue;
 use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
+use super::questions::Asked;
 use super::spin::Spin;
 
 /// How long accept rests when descriptors have run out, milliseconds.
@@ -64,6 +68,10 @@ pub struct Setup {
     pub inbox: Inbox,
     /// All shards, itself included.
     pub peers: Vec<Peer>,
+    /// Who decides about clients, and what they may do.
+    pub policy: Arc<Policy>,
+    /// Where questions about clients are answered; without it clients that must be asked about are refused.
+    pub questions: Option<Sender<Asked>>,
     /// When the process started, and what time it was.
     pub started: (Instant, u64),
 }
@@ -126,6 +134,7 @@ pub struct Shard {
     inbox: Inbox,
     doorbell_token: Token,
     peers: Vec<Peer>,
+    pub(super) questions: Option<Sender<Asked>>,
     pub(super) wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     started: (Instant, u64),
@@ -160,6 +169,7 @@ impl Shard {
             setup.hasher.clone(),
             now,
         );
+        broker.set_policy(setup.policy, now);
         let mut log = None;
         if let Some((opened, start)) = store {
             ring.ring_for_completions(opened.eventfd())?;
@@ -187,6 +197,7 @@ impl Shard {
             inbox: setup.inbox,
             doorbell_token,
             peers: setup.peers,
+            questions: setup.questions,
             wheel: TimerWheel::new(now.mono_ms),
             due: Vec::new(),
             started: setup.started,
@@ -272,6 +283,7 @@ impl Shard {
         self.take_inbox(now);
         self.tick(now);
         self.resume_paused(now);
+        self.ask(now);
         self.flush_outputs(now);
         self.open_doors(now);
         self.flush_outputs(now);
@@ -479,6 +491,11 @@ impl Shard {
         self.transports.put(token, transport);
     }
 
+    /// The time.
+    pub(super) fn now(&self) -> Now {
+        now(self.started)
+    }
+
     /// Whether the server is shutting down.
     pub(super) fn is_draining(&self) -> bool {
         self.draining
@@ -562,6 +579,8 @@ impl Shard {
                         self.arm_accept(token);
                     }
                 }
+                Some(Message::Answer(answer)) => self.take_answer(*answer, now),
+                Some(Message::Policy(policy)) => self.take_policy(policy, now),
                 Some(Message::Reconfigure(config)) => self.reconfigure(config, now),
                 Some(Message::Listeners(changes)) => self.change_listeners(changes),
                 Some(Message::Beat(answer)) => {
@@ -686,6 +705,7 @@ impl Shard {
     /// Logs the connections that ended: those that the broker ended for everyone, the others for those who
     /// look closer. Before a slot is free, so that the address is that of the connection.
     pub(super) fn log_ended(&mut self) {
+        self.log_denied();
         for ended in self.broker.take_ended() {
             let connection = self
                 .connections
@@ -709,7 +729,7 @@ pub(super) fn log_abandoned(address: &PeerAddress, cause: &str) {
 }
 
 /// A text of a client as it is logged.
-fn shortened(text: &str) -> Cow<'_, str> {
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= LOGGED_TEXT_BYTES_MAX {
         return text.into();
     }

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use super::*;
+use crate::broker::policy::Policy;
 use crate::config::address::ListenAddress;
 use crate::config::limits::ListenerLimits;
 use crate::net::listener;
@@ -21,6 +22,7 @@ fn shard() -> (Shard, std::net::SocketAddr) {
     let (peers, mut inboxes) = mesh::connect(1, 16).unwrap();
     let setup = Setup {
         id: ShardId(0),
+        policy: Arc::new(Policy::of(&config)),
         config: Arc::new(config),
         hasher: TopicHasher::new(1),
         listeners: vec![ListenerSocket {
@@ -30,6 +32,7 @@ fn shard() -> (Shard, std::net::SocketAddr) {
         }],
         tls: Arc::default(),
         inbox: inboxes.pop().unwrap(),
+        questions: None,
         peers,
         started: (Instant::now(), 0),
     };

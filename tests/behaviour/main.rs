@@ -12,19 +12,25 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod authentication;
+mod authorization;
 mod cli;
 mod connect;
 mod crash;
 mod delivery_window;
 mod durable;
+mod enhanced_authentication;
 mod handover;
 mod hostile;
+mod http_callback;
+mod jwt;
 mod keep_alive;
 mod limits;
 mod logging;
 mod malformed;
 mod mesh;
 mod overload;
+mod password_storm;
 mod paused;
 mod profiles;
 mod properties;

@@ -61,6 +61,12 @@ fn value(key: &'static Key) -> BoxedStrategy<String> {
             .boxed(),
         Kind::Boolean { .. } => any::<bool>().prop_map(|value| value.to_string()).boxed(),
         Kind::Choice { values, .. } => select(values).prop_map(literal).boxed(),
+        Kind::Words { values, .. } => subsequence(values, 0..=values.len())
+            .prop_map(|words| {
+                let words: Vec<String> = words.into_iter().map(literal).collect();
+                format!("[{}]", words.join(", "))
+            })
+            .boxed(),
         Kind::Text { .. } if key.name == "unix_mode" => (0..0o1000_u32)
             .prop_map(|mode| format!("\"{mode:04o}\""))
             .boxed(),

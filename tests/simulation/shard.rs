@@ -284,7 +284,7 @@ impl World {
         let number = socket.wire;
         match progress.flow {
             Flow::Continue => socket.state = State::Home,
-            Flow::Pause => {
+            Flow::Pause | Flow::Park => {
                 socket.state = State::Paused;
                 shard.paused.push(slot);
             }

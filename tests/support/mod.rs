@@ -12,6 +12,8 @@
 pub mod broker;
 pub mod certificates;
 pub mod client;
+pub mod files;
+pub mod http_server;
 pub mod packet;
 pub mod property;
 pub mod scene;

@@ -43,9 +43,11 @@ impl World {
         // The one who looks at what is retained comes last.
         let names: Vec<_> = (0..=count).map(Device::name).collect();
         let durability = rng.pick(&[Durability::Os, Durability::Fsync]);
-        let mut config = Config::default();
-        config.data_dir = Some("a virtual disk".into());
-        config.durability = Some(durability);
+        let mut config = Config {
+            data_dir: Some("a virtual disk".into()),
+            durability: Some(durability),
+            ..Config::default()
+        };
         config.session.in_flight_max = rng.pick(&[1, 3, 1024]);
         config.retained.slice_messages = rng.pick(&[1, 64]);
         let shards = rng.between(1, 3) as usize;

@@ -219,7 +219,7 @@ impl Shards {
         while let Some(slot) = self.brokers[s].next_dirty() {
             self.send(s, slot);
         }
-        for ended in self.brokers[s].take_ended() {
+        if let Some(ended) = self.brokers[s].take_ended().next() {
             panic!("a connection ended in slot {}: {}", ended.slot, ended.cause);
         }
         let inboxes = &mut self.inboxes;
