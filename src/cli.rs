@@ -6,13 +6,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::address::ListenAddress;
 use crate::config::cpu_list::parse_cpu_list;
 use crate::config::keys::LOG_LEVELS;
 use crate::config::limits::{Durability, SHARDS_MAX};
-use crate::config::{self, Config, ConfigErrors, Listener, LogFormat};
+use crate::config::{self, Config, ConfigErrors, Listener, LogFormat, Profile};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -40,14 +41,34 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Write another broker's configuration as one of ours, and list what needs a look
+    Import {
+        /// A mosquitto.conf
+        file: PathBuf,
+        /// Write the configuration here instead of to standard output
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Compare this machine with a profile and say what to change; changes nothing
+    Doctor(DoctorArguments),
+    /// Let a running broker read its configuration again; the difference is printed
+    Reload(ReloadArguments),
     /// Look into a data directory that no broker is using
     Store {
         /// What to do
         #[command(subcommand)]
         action: StoreAction,
     },
-    /// Let a running broker read its configuration again; the difference is printed
-    Reload(ReloadArguments),
+    /// Print the manual page, as roff
+    Man {
+        /// Of a command instead of the program
+        command: Option<String>,
+    },
+    /// Print what a shell reads to complete arguments
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
@@ -87,10 +108,29 @@ pub enum Command {
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
     },
-    /// Look into a data directory.
-    Store(StoreAction),
+    /// Translate another broker's configuration.
+    Import {
+        /// Its file.
+        file: PathBuf,
+        /// Where ours goes; standard output if not given.
+        output: Option<PathBuf>,
+    },
+    /// Compare the machine with a profile.
+    Doctor(DoctorArguments),
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
+    /// Look into a data directory.
+    Store(StoreAction),
+    /// Print a manual page.
+    Man {
+        /// Of this command, or of the program.
+        command: Option<String>,
+    },
+    /// Print completions.
+    Completions {
+        /// For this shell.
+        shell: Shell,
+    },
     /// Explain a key, or all.
     Explain {
         /// The key or section.
@@ -131,6 +171,27 @@ pub struct RunArguments {
     /// Print the configuration with all defaults and end
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// The arguments of `ringmq doctor`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoctorArguments {
+    /// balanced, latency, throughput or density [default: that of the configuration file]
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    pub profile: Option<Profile>,
+    /// Configuration file (TOML), for its limits and its profile
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Also measure how long a small write takes there until it is safe
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn profile(name: &str) -> Result<Profile, String> {
+    Profile::named(name).ok_or_else(|| "there are balanced, latency, throughput and density".into())
 }
 
 /// The arguments of `ringmq reload`.
@@ -186,7 +247,7 @@ impl RunArguments {
             None => Config::default(),
         };
         if !self.listen.is_empty() {
-            config.listeners = self.listeners()?;
+            config.listeners = self.listeners(&config)?;
         }
         if let Some(cores) = &self.cores {
             config.cores = Some(cores.0.clone());
@@ -219,10 +280,11 @@ impl RunArguments {
     }
 
     /// Listeners with default limits: those of the file belong to its own listeners.
-    fn listeners(&self) -> Result<Vec<Listener>, ResolveError> {
+    fn listeners(&self, config: &Config) -> Result<Vec<Listener>, ResolveError> {
         let mut listeners: Vec<Listener> = Vec::new();
         for address in &self.listen {
             let mut listener = Listener::at(address.clone());
+            listener.limits = config.profile.listener_limits();
             listener.allow_anonymous |= self.allow_anonymous;
             if !listener.allow_anonymous {
                 return Err(ResolveError::Open(address.clone()));
@@ -253,13 +315,24 @@ pub fn parse_words(words: impl Iterator<Item = OsString>) -> Result<Command, cla
     Cli::try_parse_from(words).map(command)
 }
 
+/// The whole command line, for what is made from it.
+pub fn definition() -> clap::Command {
+    let mut definition = Cli::command();
+    definition.build();
+    definition
+}
+
 fn command(cli: Cli) -> Command {
     match cli.command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
-        Some(Subcommands::Store { action }) => Command::Store(action),
+        Some(Subcommands::Import { file, output }) => Command::Import { file, output },
+        Some(Subcommands::Doctor(arguments)) => Command::Doctor(arguments),
         Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
+        Some(Subcommands::Store { action }) => Command::Store(action),
+        Some(Subcommands::Man { command }) => Command::Man { command },
+        Some(Subcommands::Completions { shell }) => Command::Completions { shell },
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments, StoreAction};
-use ringmq::command::Failure;
 use ringmq::command::reload::{self, Reloader};
+use ringmq::command::{self, Failure, doctor, manual};
 use ringmq::config::{self, Config};
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log;
@@ -35,8 +35,15 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
-        Command::Store(action) => look_into(&action),
+        Command::Man { command } => manual::page(command.as_deref()).map(print_bytes),
+        Command::Completions { shell } => {
+            print_bytes(manual::completions(shell));
+            Ok(())
+        }
+        Command::Import { file, output } => import(&file, output.as_deref()),
+        Command::Doctor(arguments) => doctor::run(&arguments, print_block),
         Command::Reload(arguments) => reload::ask(&arguments).map(|text| print_block(&text)),
+        Command::Store(action) => look_into(&action),
         Command::Check {
             explain: Some(key), ..
         }
@@ -74,6 +81,23 @@ fn look_into(action: &StoreAction) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+fn print_bytes(bytes: Vec<u8>) {
+    print_block(&String::from_utf8_lossy(&bytes));
+}
+
+fn import(file: &std::path::Path, output: Option<&std::path::Path>) -> Result<(), Failure> {
+    let (toml, report) = command::import::run(file)?;
+    match output {
+        None => print_block(&toml),
+        Some(output) => std::fs::write(output, toml).map_err(|error| {
+            let cause = format!("cannot write {}: {error}", output.display());
+            Failure::new(exit_code::CONFIGURATION, cause)
+        })?,
+    }
+    eprint!("{report}");
+    Ok(())
 }
 
 fn explain(key: Option<&str>) -> Result<(), Failure> {
@@ -116,17 +140,14 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         };
         Failure::new(code, error)
     })?;
-    print_block(&startup::block(
-        &config,
-        &running.listeners,
-        &cpus,
-        &kernel.line(),
-        running.store.as_ref().map(|store| store.summary.as_str()),
-    ));
+    let summary = running.store.as_ref().map(|store| store.summary.as_str());
+    let block = startup::block(&config, &running.listeners, &cpus, &kernel.line(), summary);
     let listeners = std::mem::take(&mut running.listeners);
     let control = Control::new(config, running.peers(), listeners, passed);
     let service = Service::default();
     let mut reloader = Reloader::new(arguments.clone(), control, log, service.clone());
+    // What is written down is there before anybody is told.
+    print_block(&block);
     reloader.tell_ready();
     service.watch(running.peers());
     supervise(running, signals, &mut reloader, &service)

@@ -318,7 +318,11 @@ impl Broker {
             Ok(Framing::Complete(frame)) => Some(frame),
             _ => None,
         };
-        let body = whole.map_or(bytes.get(2..).unwrap_or(&[]), |frame| frame.body);
+        // Of a part of a packet, what follows its Remaining Length.
+        let length = bytes.iter().skip(1).take(3);
+        let length_bytes = 1 + length.take_while(|byte| **byte & 0x80 != 0).count();
+        let begun = bytes.get(1 + length_bytes..).unwrap_or(&[]);
+        let body = whole.map_or(begun, |frame| frame.body);
         let connect = whole.and_then(|frame| Connect::decode(&frame).ok());
         let is_connect = bytes.first() == Some(&PacketType::Connect.first_byte());
         let version = connect::peek_version(body).or(match violation.reason_code {

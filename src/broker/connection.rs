@@ -3,7 +3,6 @@
 //! Lives in a slot whose number the shard chose: the slot of the socket. Holds only what the connection
 //! needs; what outlives it is in `session`.
 
-use crate::config::limits::ListenerLimits;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
@@ -155,11 +154,6 @@ pub struct Ended {
     pub cause: &'static str,
     /// Whether the broker ended it; otherwise the client or the network did.
     pub by_broker: bool,
-}
-
-/// The largest Control Packet that a listener takes.
-pub fn packet_bytes_max(limits: &ListenerLimits) -> usize {
-    limits.packet_bytes_max as usize
 }
 
 #[cfg(test)]

@@ -195,7 +195,7 @@ impl Clients {
         now_ms: u64,
     ) {
         if publication.view.retain {
-            self.note_live_retained(target.session, publication.view.topic_hash, now_ms);
+            self.note_live_retained(target.session, publication.view.topic_hash);
         }
         self.send_or_queue(target, publication, now_ms);
     }
@@ -216,12 +216,12 @@ impl Clients {
         }
     }
 
-    fn note_live_retained(&mut self, session: SessionIndex, topic: TopicHash, now_ms: u64) {
+    fn note_live_retained(&mut self, session: SessionIndex, topic: TopicHash) {
         if let Some(session) = self.session_mut(session)
             && let Some(delivery) = session.delivery.as_mut()
             && let Some(backlog) = delivery.retained.as_mut()
         {
-            backlog.note(topic, now_ms);
+            backlog.note(topic);
         }
     }
 

@@ -84,6 +84,7 @@ impl Broker {
             Envelope::Applied { sequence } => {
                 self.visibility.confirm(from, sequence);
                 self.release_subacks(now);
+                self.pass_fences(now);
             }
             Envelope::Retain { message, asked } => {
                 let (_, outcome) = self.set_retained(message, now);

@@ -97,7 +97,9 @@ impl Broker {
             .clients
             .connection(slot)
             .map_or(0, |connection| connection.listener);
-        let packet_bytes_max = self.listener(listener).packet_bytes_max as usize;
+        let limits = self.listener(listener);
+        let packet_bytes_max = limits.packet_bytes_max as usize;
+        let first_packet_bytes_max = limits.first_packet_bytes_max();
         let mut consumed = 0;
         loop {
             let connection = self.clients.connection(slot);
@@ -108,7 +110,11 @@ impl Broker {
                     flow: Flow::Closing,
                 };
             };
-            let frame = match frame(&bytes[consumed..], packet_bytes_max) {
+            let bytes_max = match connection.phase {
+                Phase::Fresh => first_packet_bytes_max,
+                _ => packet_bytes_max,
+            };
+            let frame = match frame(&bytes[consumed..], bytes_max) {
                 Ok(Framing::Complete(frame)) => frame,
                 Ok(Framing::Incomplete { .. }) => {
                     return Progress {

@@ -328,7 +328,8 @@ impl Broker {
         }
     }
 
-    fn stage_changes(&mut self, changes: Vec<Change>) {
+    /// The same; also if there are none, so that all confirm what they have been sent before.
+    pub(super) fn stage_changes(&mut self, changes: Vec<Change>) {
         if self.shard_count == 1 {
             return;
         }

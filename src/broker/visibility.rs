@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::mqtt::data_types::PacketIdentifier;
 use crate::mqtt::reason_code::ReasonCode;
-use crate::routing::ids::ShardId;
+use crate::routing::ids::{SessionIndex, ShardId};
 
 use super::fault::{self, Fault};
 
@@ -52,6 +52,9 @@ pub struct Visibility {
     confirmed: Vec<u64>,
     /// At most `PENDING_SUBACKS_MAX`.
     pending: VecDeque<PendingSuback>,
+    /// Sessions that wait for a change to be confirmed, with their generations; at most one for each
+    /// `RETAINED_LIVE_TOPICS_MAX` messages that a session was sent.
+    fences: VecDeque<(u64, SessionIndex, u32)>,
 }
 
 impl Visibility {
@@ -63,6 +66,7 @@ impl Visibility {
             issued: 0,
             confirmed,
             pending: VecDeque::new(),
+            fences: VecDeque::new(),
         }
     }
 
@@ -91,12 +95,30 @@ impl Visibility {
 
     /// Whether nothing waits and all is confirmed.
     pub fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.is_visible(self.issued)
+        self.pending.is_empty() && self.fences.is_empty() && self.is_visible(self.issued)
     }
 
     /// Lets a SUBACK wait.
     pub fn wait(&mut self, suback: PendingSuback) {
         self.pending.push_back(suback);
+    }
+
+    /// Lets a session wait for the last change, whose number it gives; if it is not confirmed already.
+    pub fn fence(&mut self, session: SessionIndex, generation: u32) -> u64 {
+        if !self.is_visible(self.issued) {
+            self.fences.push_back((self.issued, session, generation));
+        }
+        self.issued
+    }
+
+    /// The next session whose change is confirmed.
+    pub fn next_fence(&mut self) -> Option<(SessionIndex, u32)> {
+        let (sequence, session, generation) = *self.fences.front()?;
+        if !self.is_visible(sequence) {
+            return None;
+        }
+        self.fences.pop_front();
+        Some((session, generation))
     }
 
     /// `from` has applied all up to `sequence`.

@@ -3,6 +3,9 @@
 //! Called by `main`, one module for each. They print to standard output and give the exit code of a failure
 //! with its cause.
 
+pub mod doctor;
+pub mod import;
+pub mod manual;
 pub mod reload;
 
 /// Why a command ends without having done what was asked.

@@ -7,7 +7,6 @@
 use std::fmt;
 
 use super::keys::{Draft, Section};
-use super::limits::Durability;
 use super::resolved::{Config, Listener};
 
 /// Places of listeners at most, closed ones included; beyond it only a restart helps.
@@ -17,9 +16,13 @@ pub const LISTENER_PLACES_MAX: usize = 4096;
 pub const NEEDS_RESTART: &[&str] = &[
     "shards",
     "cores",
+    "runtime_directory",
     "data_dir",
     "durability",
-    "runtime_directory",
+    "listener.durability",
+    "storage.segment_bytes",
+    "storage.unwritten_bytes_max",
+    "storage.bytes_max",
     "listener.unix_owner",
     "listener.unix_group",
     "listener.unix_mode",
@@ -28,21 +31,18 @@ pub const NEEDS_RESTART: &[&str] = &[
     "network.receive_buffer_bytes",
     "network.mesh_staged_bytes_max",
     "network.inbox_batches_max",
-    "storage.segment_bytes",
-    "storage.unwritten_bytes_max",
-    "storage.bytes_max",
 ];
 
 /// Puts back what only a restart changes.
 fn keep_what_needs_a_restart(config: &mut Config, running: &Config) {
     config.shards = running.shards;
     config.cores.clone_from(&running.cores);
-    config.data_dir.clone_from(&running.data_dir);
-    config.durability = running.durability;
-    config.storage = running.storage.clone();
     config
         .runtime_directory
         .clone_from(&running.runtime_directory);
+    config.data_dir.clone_from(&running.data_dir);
+    config.durability = running.durability;
+    config.storage = running.storage.clone();
     let (network, now) = (&mut config.network, &running.network);
     network.ring_entries = now.ring_entries;
     network.receive_buffers = now.receive_buffers;
@@ -125,11 +125,11 @@ pub fn plan(running: &Config, wanted: &Config) -> Result<Plan, String> {
         ));
     }
     config.listeners = listeners;
-    if running.durability_max() == Durability::Memory
-        && config.durability_max() > Durability::Memory
-    {
-        let cause = "listener.durability: the broker runs without a store; restart to open it";
-        return Err(cause.into());
+    if config.durability_max() > running.durability_max() {
+        return Err(
+            "a listener asks for a durability that this broker's log does not give; restart to change it"
+                .into(),
+        );
     }
     Ok(Plan {
         config,
@@ -187,6 +187,7 @@ fn listeners(
         compare(Section::Listener, &before, &after, &prefix, changes);
         let next = Listener {
             unix: now.unix.clone(),
+            durability: now.durability,
             ..listener.clone()
         };
         if next != *now {
@@ -310,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn a_log_does_not_begin_while_the_broker_runs() {
+        let text = format!("data_dir = \"/d\"\ndurability = \"memory\"\n{TWO}");
+        let running = config(&text);
+        let wanted = config(&format!(
+            "{text}[[listener]]\naddress = \"127.0.0.1:3\"\ndurability = \"os\"\n"
+        ));
+        assert!(plan(&running, &wanted).unwrap_err().contains("restart"));
+        let wanted = config(&format!("{text}durability = \"os\"\n"));
+        let changed = plan(&running, &wanted).unwrap();
+        assert!(changed.changes[0].needs_restart && changed.steps.is_empty());
+    }
+
+    #[test]
     fn listeners_come_and_go() {
         let running = config(TWO);
         let wanted = config(&TWO.replace(":2", ":3"));
@@ -323,24 +337,6 @@ mod tests {
             ]
         );
         assert!(plan.changes_now());
-    }
-
-    #[test]
-    fn a_listener_cannot_promise_what_needs_a_store_that_is_not_open() {
-        let text = |top: &str, of_listener: &str| {
-            config(&format!("data_dir = \"/tmp/x\"\n{top}{TWO}{of_listener}"))
-        };
-        let running = text("durability = \"memory\"\n", "");
-        let wanted = text("durability = \"memory\"\n", "durability = \"os\"\n");
-        assert!(plan(&running, &wanted).is_err_and(|cause| cause.contains("store")));
-        // The default of all waits for a restart.
-        let later = plan(&running, &text("", "")).unwrap();
-        assert_eq!(later.config, running);
-        assert!(!later.changes_now() && later.changes.len() == 1);
-        // With a store that is open a listener may promise more or less.
-        let open = text("durability = \"os\"\n", "");
-        let less = text("durability = \"os\"\n", "durability = \"memory\"\n");
-        assert!(plan(&open, &less).unwrap().changes_now());
     }
 
     #[test]

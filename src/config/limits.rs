@@ -48,8 +48,6 @@ pub const RETAINED_DELIVERIES_AT_ONCE: usize = 32;
 /// Topics whose live messages are noted for the deliveries of retained messages to one session, at most;
 /// beyond it they are forgotten, and the owners are asked again.
 pub const RETAINED_LIVE_TOPICS_MAX: usize = 16_384;
-/// By then a message that came to one shard has come to all others, milliseconds.
-pub const RETAINED_SETTLE_MS: u64 = 1_000;
 /// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
@@ -163,6 +161,9 @@ pub struct ListenerLimits {
     pub connections_max: u32,
     /// From accept to the end of CONNECT, seconds.
     pub connect_timeout_s: u16,
+    /// Largest CONNECT, bytes: it is taken from anybody, before it is known who sends it. Not more than
+    /// `packet_bytes_max`.
+    pub connect_bytes_max: u32,
     /// Largest Control Packet from a client, bytes.
     pub packet_bytes_max: u32,
     /// Longest Keep Alive, seconds; 0 is no limit.
@@ -180,12 +181,21 @@ impl Default for ListenerLimits {
         Self {
             connections_max: 1_000_000,
             connect_timeout_s: 10,
+            // Each of its five fields at its longest, 64 KiB, and as much for properties.
+            connect_bytes_max: 384 << 10,
             packet_bytes_max: 16 << 20,
             keep_alive_s_max: 0,
             topic_alias_maximum_outgoing: 32,
             response_information: None,
             capabilities: Capabilities::default(),
         }
+    }
+}
+
+impl ListenerLimits {
+    /// The largest first packet, bytes.
+    pub fn first_packet_bytes_max(&self) -> usize {
+        self.connect_bytes_max.min(self.packet_bytes_max) as usize
     }
 }
 
@@ -254,6 +264,8 @@ pub struct NetworkLimits {
     pub output_bytes_max: u32,
     /// Bytes that one connection may bring into one turn; messages to many receivers count for more.
     pub receive_budget_bytes: u32,
+    /// How long a shard looks for work before it sleeps, microseconds.
+    pub spin_us: u32,
     /// Submission queue entries of a shard's ring.
     pub ring_entries: u32,
     /// Receive buffers of a shard; a power of two.
@@ -275,6 +287,7 @@ impl Default for NetworkLimits {
         Self {
             output_bytes_max: 1 << 20,
             receive_budget_bytes: 64 << 10,
+            spin_us: 0,
             ring_entries: 1024,
             receive_buffers: 512,
             receive_buffer_bytes: 2048,

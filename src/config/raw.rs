@@ -18,6 +18,7 @@ use super::keys::{
 };
 use super::limits::Durability;
 use super::owner;
+use super::profile::Profile;
 use super::resolved::{Config, Listener};
 use super::unknown::meant;
 
@@ -55,6 +56,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
     }
     // What was saved from broken syntax would only give errors that are none.
     if reader.errors.is_empty() {
+        reader.profile(table.get_ref());
         reader.top(table.get_ref());
         reader.check_durability(table.get_ref());
     }
@@ -80,6 +82,17 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
+    /// Defaults come first, wherever in the file the profile stands. What is no profile has its error later.
+    fn profile(&mut self, table: &DeTable<'_>) {
+        let named = match table.get("profile").map(Spanned::get_ref) {
+            Some(DeValue::String(name)) => Profile::named(name),
+            _ => None,
+        };
+        if let Some(profile) = named {
+            profile.apply(&mut self.draft.config);
+        }
+    }
+
     fn top(&mut self, table: &DeTable<'_>) {
         for (name, value) in table {
             match Section::named(name.get_ref()) {
@@ -158,7 +171,10 @@ impl Reader<'_> {
     }
 
     fn listener(&mut self, place: &Spanned<DeValue<'_>>, table: &DeTable<'_>) {
-        self.draft.listener = DraftListener::default();
+        self.draft.listener = DraftListener {
+            limits: self.draft.config.profile.listener_limits(),
+            ..DraftListener::default()
+        };
         for entry in table {
             self.entry(Section::Listener, entry);
         }

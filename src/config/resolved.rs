@@ -9,6 +9,7 @@ use super::limits::{
     Durability, ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits,
     StorageLimits,
 };
+use super::profile::Profile;
 
 /// Where MQTT listens when nothing is configured: loopback, the registered port.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:1883";
@@ -105,6 +106,8 @@ impl Default for LogConfig {
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Where defaults come from.
+    pub profile: Profile,
     /// How many shards; one for each core if not set.
     pub shards: Option<u16>,
     /// The CPUs to pin shards to; all allowed ones if not set.
@@ -185,6 +188,7 @@ impl Default for Config {
     fn default() -> Self {
         let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 1883));
         Self {
+            profile: Profile::default(),
             shards: None,
             cores: None,
             runtime_directory: None,

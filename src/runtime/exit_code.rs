@@ -17,9 +17,11 @@ pub const CUT_SHORT: u8 = 5;
 
 /// The store cannot be used, or has failed: nothing that was acknowledged is lost.
 pub const STORAGE: u8 = 6;
+/// `ringmq doctor` found something to change.
+pub const TUNING: u8 = 7;
 
 /// Every exit code with its meaning, for the manual.
-pub const ALL: [(u8, &str); 7] = [
+pub const ALL: [(u8, &str); 8] = [
     (OK, "ended as asked"),
     (
         UNEXPECTED,
@@ -42,6 +44,7 @@ pub const ALL: [(u8, &str); 7] = [
         STORAGE,
         "the store cannot be used, or has failed; nothing that was acknowledged is lost",
     ),
+    (TUNING, "doctor found something to change"),
 ];
 
 #[cfg(test)]

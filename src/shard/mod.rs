@@ -13,6 +13,7 @@ mod output;
 mod receive;
 mod reconfigure;
 mod sleeping;
+mod spin;
 mod turn;
 
 /// What [`sleeping`] is made of: `tests/loom` gives it another.

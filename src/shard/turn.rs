@@ -26,6 +26,7 @@ use super::ShardError;
 use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
 use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
+use super::spin::Spin;
 
 /// How long accept rests when descriptors have run out, milliseconds.
 const ACCEPT_RETRY_MS: u64 = 100;
@@ -66,7 +67,7 @@ pub struct Setup {
 pub(super) struct Listener {
     /// In the configuration.
     pub(super) place: u16,
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     gate: Arc<ListenerGate>,
     pub(super) token: Token,
     pub(super) armed: bool,
@@ -121,6 +122,7 @@ pub struct Shard {
     open: usize,
     draining: bool,
     grace_over: bool,
+    spin: Spin,
 }
 
 impl Shard {
@@ -176,6 +178,7 @@ impl Shard {
             open: 0,
             draining: false,
             grace_over: false,
+            spin: Spin::new(),
         };
         for listener in setup.listeners {
             shard.add_listener(listener);
@@ -262,7 +265,7 @@ impl Shard {
         if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
             return Wait::Poll;
         }
-        if self.may_begin_commit() {
+        if self.may_begin_commit() || self.spin.goes_on(self.config.network.spin_us) {
             return Wait::Poll;
         }
         self.inbox.doorbell().set_sleeping();
@@ -291,6 +294,7 @@ impl Shard {
     }
 
     fn complete(&mut self, completion: Completion, now: Now) {
+        self.spin.worked = true;
         match completion {
             Completion::Accepted {
                 token,
@@ -464,8 +468,9 @@ impl Shard {
             listener: connection.listener,
             peer: connection.peer,
             permit: connection.permit,
-            unread: connection.carry,
+            unread: connection.carry.as_slice().into(),
         };
+        self.spare.take_back(connection.carry);
         self.handovers.push((home, Box::new(handover)));
     }
 
@@ -475,7 +480,9 @@ impl Shard {
             if self.broker.routing_cost() >= cost_max {
                 return;
             }
-            match self.inbox.next() {
+            let message = self.inbox.next();
+            self.spin.worked |= message.is_some();
+            match message {
                 None => return,
                 Some(Message::Batch(batch)) => {
                     let read = self.broker.take_batch(batch, now);
@@ -508,6 +515,9 @@ impl Shard {
             return;
         }
         let token = self.ring.open();
+        // Of this shard's own buffers, since it goes back to them.
+        let mut carry = self.spare.lend();
+        carry.extend_from_slice(&handover.unread);
         self.add(NetConnection {
             socket: handover.socket,
             token,
@@ -516,7 +526,7 @@ impl Shard {
             half_closed: false,
             listener: handover.listener,
             peer: handover.peer,
-            carry: handover.unread,
+            carry,
             ended: None,
             watched: false,
             turn: 0,

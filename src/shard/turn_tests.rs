@@ -102,3 +102,20 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
         "messages share turns"
     );
 }
+
+#[test]
+fn connections_that_come_and_go_leave_no_buffer() {
+    let (mut shard, address) = shard();
+    let mut most = 0;
+    for round in 0..30 {
+        let stream = client(&mut shard, address, b'a');
+        drop(stream);
+        while shard.open > 0 {
+            shard.turn().unwrap();
+        }
+        match round {
+            0..10 => most = most.max(shard.spare.free_bytes()),
+            _ => assert!(shard.spare.free_bytes() <= most),
+        }
+    }
+}

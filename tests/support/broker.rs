@@ -56,6 +56,16 @@ impl Broker {
         })
     }
 
+    /// With `settings`; writes into its own directory that it runs and with what.
+    pub fn recorded(settings: &str) -> Self {
+        Self::launch(settings, |program, config| {
+            let mut command = Command::new(program);
+            command.arg("run").arg("--config").arg(config);
+            command.env("RUNTIME_DIRECTORY", config.parent().expect("a directory"));
+            command
+        })
+    }
+
     /// With `settings` and a data directory, which outlives it: see [`Broker::restart`].
     pub fn durable(settings: &str) -> Self {
         Self::durable_in(TempDir::new().expect("a temporary directory"), settings)
@@ -67,16 +77,6 @@ impl Broker {
         Self::launch_in(directory, &settings, |program, config| {
             let mut command = Command::new(program);
             command.arg("run").arg("--config").arg(config);
-            command
-        })
-    }
-
-    /// With `settings`; writes into its own directory that it runs and with what.
-    pub fn recorded(settings: &str) -> Self {
-        Self::launch(settings, |program, config| {
-            let mut command = Command::new(program);
-            command.arg("run").arg("--config").arg(config);
-            command.env("RUNTIME_DIRECTORY", config.parent().expect("a directory"));
             command
         })
     }
