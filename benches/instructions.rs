@@ -70,8 +70,6 @@ fn all_leave(mut crowd: Crowd) -> Crowd {
 #[bench::pair_qos_1(args = (1, 64), setup = shards::pair, config = at_most(192_900))]
 #[bench::pair_qos_2(args = (2, 64), setup = shards::pair, config = at_most(292_400))]
 #[bench::pair_1_kib(args = (0, 1024), setup = shards::pair, config = at_most(99_600))]
-#[bench::pair_qos_0_acl_10k(args = (0, 10_000), setup = shards::pair_with_rules, config = at_most(98_000))]
-#[bench::pair_qos_1_acl_10k(args = (1, 10_000), setup = shards::pair_with_rules, config = at_most(212_000))]
 #[bench::fan_out_100(args = (100, 0), setup = shards::fan_out, config = at_most(67_400))]
 #[bench::fan_out_1000_qos_1(args = (1_000, 1), setup = shards::fan_out, config = at_most(1_565_900))]
 #[bench::mesh(args = (64), setup = shards::mesh, config = at_most(122_500))]
