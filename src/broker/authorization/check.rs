@@ -310,9 +310,12 @@ impl Broker {
             let Some(client) = self.clients.session(session) else {
                 continue;
             };
+            let is_away = client.connection().is_none();
             let client_identifier = client.client_identifier.clone();
             match self.clients.permits.of_mut(session) {
                 Some(permit) => permit.renew(&client_identifier, &self.policy),
+                // It is looked at when its client comes, who is not known before.
+                None if is_away => continue,
                 None => {
                     // Nothing was known of it because nothing was asked: it is nobody, from nowhere.
                     let permit = Permit::of(
