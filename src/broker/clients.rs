@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::properties::Properties;
 use crate::observability::counters::Counters;
+use crate::observability::sight::Sight;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::Readiness;
 use crate::routing::topic_hash::TopicHasher;
@@ -33,12 +34,14 @@ pub(super) struct Clients {
     pub(super) buffers: Buffers,
     pub(super) prefab: Prefab,
     pub(super) counters: Counters,
+    pub(super) sight: Sight,
     /// What routing has cost so far, in bytes of a connection's share of a turn.
     pub(super) routing_cost: u64,
 }
 
 impl Clients {
     pub(super) fn new(config: Arc<Config>, hasher: TopicHasher) -> Self {
+        let sight = Sight::new(config.observability.recorder_entries);
         Self {
             config,
             hasher,
@@ -49,6 +52,7 @@ impl Clients {
             buffers: Buffers::default(),
             prefab: Prefab::default(),
             counters: Counters::default(),
+            sight,
             routing_cost: 0,
         }
     }

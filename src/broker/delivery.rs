@@ -3,13 +3,14 @@
 //! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
-use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES};
+use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES, OutboxFull};
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
-use crate::observability::counters::{Counters, DropCause};
+use crate::observability::counters::DropCause;
+use crate::observability::recorder::{Entry, What};
 use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupSerial;
@@ -20,6 +21,9 @@ use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 use super::clients::Clients;
 use super::connection::Connection;
 use super::output::Buffers;
+
+/// Of so many QoS 1 and 2 messages to a session, the time to the acknowledgement of one is taken.
+const SAMPLE_EVERY: u16 = 16;
 
 /// A message that is being routed: borrowed, and shared from the moment that somebody must keep it.
 #[derive(Debug)]
@@ -137,14 +141,6 @@ fn remaining_s(expires_at_ms: u64, now_ms: u64) -> u32 {
     u32::try_from(expires_at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-#[inline]
-fn count_sent(counters: &mut Counters, packet_bytes: usize, payload_bytes: usize) {
-    counters.packets_sent += 1;
-    counters.publish_sent += 1;
-    counters.bytes_sent += packet_bytes as u64;
-    counters.publish_bytes_sent += payload_bytes as u64;
-}
-
 impl Clients {
     /// Delivers a message to a session: at once if it can take it, otherwise into its outbox.
     #[inline]
@@ -200,6 +196,13 @@ impl Clients {
         let Some(slot) = session.connection else {
             if queue_offline && session.is_persistent() {
                 self.queue(target, QoS::AtMostOnce, publication, now_ms);
+            } else {
+                self.note_loss(
+                    target.session,
+                    What::Offline as u8,
+                    &publication.view,
+                    now_ms,
+                );
             }
             return;
         };
@@ -221,15 +224,15 @@ impl Clients {
         );
         let packet_bytes = publish.packet_bytes(connection.version());
         if packet_bytes > connection.terms.packet_bytes_max as usize {
-            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            self.lose(target.session, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
         let waiting = connection.output.bytes();
         if waiting > 0 && waiting + packet_bytes > output_bytes_max {
-            self.counters.drop_messages(DropCause::OutputFull, 1);
+            self.lose(target.session, DropCause::OutputFull, &view, now_ms);
             return;
         }
-        self.append(target.session, &publish, packet_bytes, publication);
+        self.append(target.session, &publish, packet_bytes, publication, now_ms);
         self.mark_dirty(slot);
     }
 
@@ -241,11 +244,14 @@ impl Clients {
         publish: &PublishOut<'_>,
         packet_bytes: usize,
         publication: &mut Publication<'_>,
+        now_ms: u64,
     ) {
-        count_sent(&mut self.counters, packet_bytes, publish.payload.len());
+        self.counters
+            .count_sent(publish.qos, packet_bytes, publish.payload.len());
         let mut buffers = std::mem::take(&mut self.buffers);
         let mut prefab = std::mem::take(&mut self.prefab);
         if let Some((_, _, connection)) = self.connected(session) {
+            connection.traffic.messages = connection.traffic.messages.wrapping_add(1);
             let plain = connection.terms.outbound_alias_max == 0;
             if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
                 let version = connection.version();
@@ -263,6 +269,15 @@ impl Clients {
         }
         self.buffers = buffers;
         self.prefab = prefab;
+        let number = publish.packet_identifier.map_or(0, PacketIdentifier::get);
+        self.sight.recorder.note(Entry::new(
+            publication.view.topic_hash.0,
+            session,
+            What::Sent as u8,
+            publish.qos as u8,
+            number,
+            now_ms,
+        ));
     }
 
     #[inline]
@@ -275,6 +290,7 @@ impl Clients {
     ) {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
         let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
+        let now_us = self.sight.now_us;
         let Some((slot, session, connection)) = self.connected(target.session) else {
             self.queue(target, qos, publication, now_ms);
             return;
@@ -298,7 +314,7 @@ impl Clients {
         publish.packet_identifier = Some(PacketIdentifier::MAX);
         let packet_bytes = publish.packet_bytes(connection.version());
         if packet_bytes > connection.terms.packet_bytes_max as usize {
-            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            self.lose(target.session, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
         let queued = Queued {
@@ -310,8 +326,13 @@ impl Clients {
                 target.subscription_identifiers,
             ),
         };
-        publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
-        self.append(target.session, &publish, packet_bytes, publication);
+        let delivery = session.delivery_mut();
+        let identifier = delivery.in_flight.push(queued);
+        if identifier.get() % SAMPLE_EVERY == 0 {
+            delivery.sample.get_or_insert((identifier, now_us));
+        }
+        publish.packet_identifier = Some(identifier);
+        self.append(target.session, &publish, packet_bytes, publication, now_ms);
         self.mark_dirty(slot);
     }
 
@@ -343,6 +364,13 @@ impl Clients {
             .drop_messages(DropCause::Expired, dropped.expired as u64);
         self.counters
             .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
+        let goes = limits.outbox_full == OutboxFull::DropNewest && dropped.over_limit > 0;
+        let what = match goes {
+            true => What::dropped(DropCause::OutboxFull),
+            false => What::Queued as u8,
+        };
+        let view = publication.view;
+        self.note_loss(target.session, what, &view, now_ms);
     }
 
     /// Whether a session's connection can be given more output.
@@ -406,7 +434,7 @@ impl Clients {
                 return;
             };
             if queued.message.is_expired(now_ms) {
-                self.counters.drop_messages(DropCause::Expired, 1);
+                self.lose(index, DropCause::Expired, &queued.message.view(), now_ms);
                 continue;
             }
             self.send_queued(slot, index, &queued, None, false, now_ms);
@@ -443,7 +471,7 @@ impl Clients {
             if let Some(identifier) = identifier {
                 session.delivery_mut().in_flight.remove(identifier);
             }
-            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            self.lose(index, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
         if queued.qos != QoS::AtMostOnce && identifier.is_none() {
@@ -454,6 +482,7 @@ impl Clients {
             &publish,
             packet_bytes,
             &mut Publication::of(&queued.message),
+            now_ms,
         );
         self.mark_dirty(slot);
     }

@@ -73,6 +73,18 @@ impl Broker {
     /// Ends a connection for a reason, which a 5.0 client is told [MQTT-3.14.0-1]. The shard closes it when
     /// its output is sent.
     pub fn end(&mut self, slot: u32, reason_code: ReasonCode, cause: &'static str, now: Now) {
+        self.end_telling(slot, reason_code, cause, cause, now);
+    }
+
+    /// The same with other words for the client.
+    pub(super) fn end_telling(
+        &mut self,
+        slot: u32,
+        reason_code: ReasonCode,
+        cause: &'static str,
+        told: &str,
+        now: Now,
+    ) {
         let Some(connection) = self.clients.connection(slot) else {
             return;
         };
@@ -83,7 +95,7 @@ impl Broker {
         self.count_ended(EndCause::of(reason_code));
         self.note_ended(slot, reason_code, cause, true);
         if let Phase::Connected(session) = phase {
-            self.send_disconnect(slot, reason_code, cause);
+            self.send_disconnect(slot, reason_code, told);
             self.close(slot);
             self.detach(session, now);
         } else {
@@ -108,7 +120,7 @@ impl Broker {
         }
     }
 
-    fn send_disconnect(&mut self, slot: u32, reason_code: ReasonCode, cause: &'static str) {
+    fn send_disconnect(&mut self, slot: u32, reason_code: ReasonCode, told: &str) {
         let Some(connection) = self.clients.connection(slot) else {
             return;
         };
@@ -120,7 +132,7 @@ impl Broker {
         let mut disconnect = Disconnect::new(reason_code);
         if terms.problem_information || reason_code.is_error() {
             disconnect.properties = Properties {
-                reason_string: Some(cause),
+                reason_string: Some(told),
                 ..Properties::default()
             };
         }
@@ -179,6 +191,7 @@ impl Broker {
         session.epoch = session.epoch.wrapping_add(1);
         if let Some(delivery) = session.delivery.as_mut() {
             delivery.in_flight.connection_lost();
+            delivery.sample = None;
         }
         session.shrink();
         let (generation, epoch, expiry_s) =

@@ -1,6 +1,7 @@
 //! What other shards say.
 
 use crate::observability::counters::DropCause;
+use crate::observability::recorder::{NOBODY, What};
 use crate::routing::ids::ShardId;
 
 use super::delivery::Publication;
@@ -31,20 +32,23 @@ impl Broker {
     /// counted for each subscription that matches.
     #[inline]
     fn deliver_from_mesh(&mut self, publication: &mut Publication<'_>, now: Now) {
-        if !publication.view.is_expired(now.mono_ms) {
+        let view = publication.view;
+        let mark = self.clients.sight.recorder.mark();
+        if !view.is_expired(now.mono_ms) {
             self.route_local(publication, None, now);
+            self.clients
+                .note_message(NOBODY, What::Arrived, &view, mark, now.mono_ms);
             return;
         }
-        let view = publication.view;
         self.found.clear();
         self.local
             .matching(view.topic, view.topic_hash, &mut self.found);
-        let found = self.found.iter();
-        let missed: usize = found
-            .map(|filter| self.local.subscribers(*filter).len())
-            .sum();
-        let counters = &mut self.clients.counters;
-        counters.drop_messages(DropCause::Expired, missed as u64);
+        for filter in &self.found {
+            for subscriber in self.local.subscribers(*filter) {
+                self.clients
+                    .lose(subscriber.session, DropCause::Expired, &view, now.mono_ms);
+            }
+        }
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {

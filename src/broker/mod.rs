@@ -8,6 +8,9 @@
 //! SUBACK leaves only when every shard has applied the interest.
 
 mod acknowledge;
+mod act;
+mod answer;
+pub mod ask;
 mod clients;
 mod connect;
 pub mod connection;
@@ -15,6 +18,7 @@ mod delivery;
 mod disconnect;
 pub mod envelope;
 mod inbox;
+mod notes;
 pub mod output;
 mod publish;
 mod receive;
@@ -27,6 +31,7 @@ pub mod timer_wheel;
 mod timers;
 mod visibility;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -41,6 +46,8 @@ use crate::routing::retained::RetainedStore;
 use crate::routing::shared_subscription::{GroupMembers, GroupReplica};
 use crate::routing::topic_hash::TopicHasher;
 
+pub use answer::sort_greatest;
+use ask::Bans;
 use clients::Clients;
 pub use connect::{Placement, placement};
 use connection::{Connection, Ended, Phase};
@@ -81,6 +88,9 @@ pub struct Broker {
     mesh: Mesh,
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
+    /// With the time, seconds since 1970; at most `ENDED_MAX`.
+    latest_ends: VecDeque<(Ended, u64)>,
+    bans: Arc<Bans>,
     system_topics: SystemTopics,
     /// [`Timer::Sweep`] is set.
     sweep_armed: bool,
@@ -120,6 +130,8 @@ impl Broker {
             ),
             wheel: TimerWheel::new(now.mono_ms),
             ended: Vec::new(),
+            latest_ends: VecDeque::new(),
+            bans: Arc::default(),
             system_topics: SystemTopics::new(now),
             sweep_armed: false,
             serial: 0,
@@ -232,6 +244,12 @@ impl Broker {
             retained_bytes: self.retained.bytes(),
             ..self.clients.counters
         }
+    }
+
+    /// The time of the turn that begins, microseconds: for how long acknowledgements take.
+    pub fn begin_turn(&mut self, now_us: u64) {
+        // Differences of the low bits are enough.
+        self.clients.sight.now_us = now_us as u32;
     }
 
     /// Whether nothing is held but configuration: no session, connection, subscription, interest, timer of a

@@ -8,6 +8,7 @@ use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::publish::Publish;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::DropCause;
+use crate::observability::recorder::What;
 use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
@@ -50,16 +51,20 @@ impl Broker {
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        let counters = &mut self.clients.counters;
-        counters.publish_received += 1;
-        counters.publish_bytes_received += publish.payload.len() as u64;
+        self.clients
+            .counters
+            .count_received(publish.qos, publish.payload.len());
         let mut alias_topic = String::new();
         let topic = self.resolve_alias(slot, publish, &mut alias_topic)?;
-        let version = self
-            .clients
-            .connection(slot)
-            .map_or(ProtocolVersion::V3_1_1, |c| c.version());
+        let mut version = ProtocolVersion::V3_1_1;
+        if let Some(connection) = self.clients.connection_mut(slot) {
+            version = connection.version();
+            connection.traffic.messages = connection.traffic.messages.wrapping_add(1);
+        }
         let fault = self.publish_fault(slot, topic, publish)?;
+        if fault.is_some() {
+            self.note_refused(session, topic, publish, now);
+        }
         match (publish.qos, publish.packet_identifier) {
             (QoS::ExactlyOnce, Some(identifier)) => {
                 self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)
@@ -254,9 +259,35 @@ impl Broker {
             session: Some(session),
             hash,
         };
+        let mark = self.clients.sight.recorder.mark();
         let routed = self.route(&mut Publication::new(view), publisher, now);
+        self.clients
+            .note_message(session, What::Received, &view, mark, now.mono_ms);
         self.properties = scratch;
         routed
+    }
+
+    /// Notes a message that is not accepted.
+    #[cold]
+    fn note_refused(
+        &mut self,
+        session: SessionIndex,
+        topic: &str,
+        publish: &Publish<'_>,
+        now: Now,
+    ) {
+        let view = MessageView {
+            topic,
+            topic_hash: self.hasher.hash(topic),
+            forwarded_properties: &[],
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at_ms: None,
+        };
+        let mark = self.clients.sight.recorder.mark();
+        self.clients
+            .note_message(session, What::Refused, &view, mark, now.mono_ms);
     }
 
     fn publisher_hash(&self, session: SessionIndex) -> u64 {
@@ -287,6 +318,7 @@ impl Broker {
             for shard in shards.iter() {
                 let view = publication.view;
                 self.clients.routing_cost += ENVELOPE_COST_BYTES;
+                self.clients.sight.recorder.forwarded += 1;
                 self.mesh
                     .stage_publish(shard, &view, || publication.share());
                 anyone = true;
@@ -429,6 +461,7 @@ impl Broker {
                 if shard == self.id {
                     self.deliver_shared(shared, now);
                 } else {
+                    self.clients.sight.recorder.forwarded += 1;
                     self.mesh.stage(shard, Envelope::Shared(Box::new(shared)));
                 }
             }

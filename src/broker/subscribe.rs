@@ -27,10 +27,17 @@ const FILTER_NOT_VALID: &str = "a Topic Filter is not valid";
 
 /// What one SUBSCRIBE changes.
 #[derive(Default)]
-struct Changes {
+pub(super) struct Changes {
     changes: Vec<Change>,
     retained: SmallVec<[WantsRetained; 1]>,
     system_topics: bool,
+}
+
+impl Changes {
+    /// What other shards must learn, and what is retained for it.
+    pub(super) fn into_parts(self) -> (Vec<Change>, SmallVec<[WantsRetained; 1]>) {
+        (self.changes, self.retained)
+    }
 }
 
 impl Broker {
@@ -134,7 +141,7 @@ impl Broker {
         }
     }
 
-    fn check_filter<'a>(
+    pub(super) fn check_filter<'a>(
         &self,
         session: SessionIndex,
         text: &'a str,
@@ -209,7 +216,7 @@ impl Broker {
         group.is_some_and(|group| self.group_members.has_member(group, session))
     }
 
-    fn add_subscription(
+    pub(super) fn add_subscription(
         &mut self,
         filter: &TopicFilter<'_>,
         subscriber: Subscriber,
@@ -281,7 +288,7 @@ impl Broker {
         }
     }
 
-    fn stage_changes(&mut self, changes: Vec<Change>) {
+    pub(super) fn stage_changes(&mut self, changes: Vec<Change>) {
         if self.shard_count == 1 {
             return;
         }
@@ -396,7 +403,7 @@ impl Broker {
         Ok(())
     }
 
-    fn remove_one(
+    pub(super) fn remove_one(
         &mut self,
         session: SessionIndex,
         filter: &TopicFilter<'_>,
@@ -470,7 +477,16 @@ impl Broker {
 }
 
 /// Why a Topic Filter is not taken: with a code in SUBACK, or by ending the connection.
-enum FilterRefusal {
+pub(super) enum FilterRefusal {
     Code(Violation),
     Violation(Violation),
+}
+
+impl FilterRefusal {
+    /// In words.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            Self::Code(refusal) | Self::Violation(refusal) => refusal.cause,
+        }
+    }
 }

@@ -36,11 +36,15 @@ pub enum Section {
     SystemTopics,
     /// `[redirect]`.
     Redirect,
+    /// `[admin]`.
+    Admin,
+    /// `[observability]`.
+    Observability,
 }
 
 impl Section {
     /// All, in the order of the reference.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Top,
         Self::Log,
         Self::Listener,
@@ -51,6 +55,8 @@ impl Section {
         Self::Network,
         Self::SystemTopics,
         Self::Redirect,
+        Self::Admin,
+        Self::Observability,
     ];
 
     /// Its name in the file; empty at the top.
@@ -66,6 +72,8 @@ impl Section {
             Self::Network => "network",
             Self::SystemTopics => "system_topics",
             Self::Redirect => "redirect",
+            Self::Admin => "admin",
+            Self::Observability => "observability",
         }
     }
 

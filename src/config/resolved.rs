@@ -3,9 +3,14 @@
 //! Made by `config::resolve` from the raw file and the arguments; plain data from then on.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::address::ListenAddress;
-use super::limits::{ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits};
+use super::limits::{
+    ListenerLimits, MessageLimits, NetworkLimits, ObservabilityLimits, RetainedLimits,
+    SessionLimits,
+};
 
 /// Where MQTT listens when nothing is configured: loopback, the registered port.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:1883";
@@ -94,6 +99,17 @@ impl Default for LogConfig {
     }
 }
 
+/// Where and to whom the administration interface answers; nowhere by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// For browsers, metrics and other machines.
+    pub address: Option<SocketAddr>,
+    /// A Unix socket for this machine.
+    pub socket: Option<PathBuf>,
+    /// Roles and bearer tokens.
+    pub token_file: Option<PathBuf>,
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -121,6 +137,10 @@ pub struct Config {
     pub log: LogConfig,
     /// How long a shutdown may take, seconds.
     pub shutdown_grace_s: u16,
+    /// The administration interface.
+    pub admin: AdminConfig,
+    /// Limits of what is told about the broker.
+    pub observability: ObservabilityLimits,
 }
 
 impl Listener {
@@ -156,6 +176,8 @@ impl Default for Config {
             redirect: None,
             log: LogConfig::default(),
             shutdown_grace_s: SHUTDOWN_GRACE_S,
+            admin: AdminConfig::default(),
+            observability: ObservabilityLimits::default(),
         }
     }
 }

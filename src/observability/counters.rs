@@ -2,6 +2,7 @@
 //!
 //! A shard owns its counters; others get a copy in an envelope (`broker::system_topics`).
 
+use crate::mqtt::data_types::QoS;
 use crate::mqtt::reason_code::ReasonCode;
 
 /// Why the broker dropped a message for one receiver.
@@ -58,13 +59,15 @@ pub enum EndCause {
     SessionTakenOver,
     /// The server is shutting down.
     ServerShuttingDown,
+    /// An administrator ended it.
+    AdministrativeAction,
     /// Any other Reason Code.
     Other,
 }
 
 impl EndCause {
     /// All, in order, with the last level of their `$SYS` topic.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "connections_max",
         "connect_timeout",
         "connect_refused",
@@ -75,6 +78,7 @@ impl EndCause {
         "keep_alive_timeout",
         "session_taken_over",
         "server_shutting_down",
+        "administrative_action",
         "other",
     ];
 
@@ -91,6 +95,7 @@ impl EndCause {
             ReasonCode::KeepAliveTimeout => Self::KeepAliveTimeout,
             ReasonCode::SessionTakenOver => Self::SessionTakenOver,
             ReasonCode::ServerShuttingDown => Self::ServerShuttingDown,
+            ReasonCode::AdministrativeAction => Self::AdministrativeAction,
             _ => Self::Other,
         }
     }
@@ -121,14 +126,14 @@ pub struct Counters {
     pub bytes_received: u64,
     /// Bytes sent.
     pub bytes_sent: u64,
-    /// PUBLISH packets received.
-    pub publish_received: u64,
-    /// PUBLISH packets sent.
-    pub publish_sent: u64,
-    /// Payload bytes in PUBLISH packets received.
-    pub publish_bytes_received: u64,
-    /// Payload bytes in PUBLISH packets sent.
-    pub publish_bytes_sent: u64,
+    /// PUBLISH packets received, by QoS.
+    pub publish_received: [u64; 3],
+    /// PUBLISH packets sent, by QoS.
+    pub publish_sent: [u64; 3],
+    /// Payload bytes in PUBLISH packets received, by QoS.
+    pub publish_bytes_received: [u64; 3],
+    /// Payload bytes in PUBLISH packets sent, by QoS.
+    pub publish_bytes_sent: [u64; 3],
     /// Messages dropped for one receiver, by [`DropCause`].
     pub dropped: [u64; DropCause::NAMES.len()],
     /// Connections that the broker ended, by [`EndCause`].
@@ -136,6 +141,32 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Counts a PUBLISH that was received.
+    #[inline]
+    pub fn count_received(&mut self, qos: QoS, payload_bytes: usize) {
+        self.publish_received[qos as usize] += 1;
+        self.publish_bytes_received[qos as usize] += payload_bytes as u64;
+    }
+
+    /// Counts a PUBLISH that is sent.
+    #[inline]
+    pub fn count_sent(&mut self, qos: QoS, packet_bytes: usize, payload_bytes: usize) {
+        self.packets_sent += 1;
+        self.bytes_sent += packet_bytes as u64;
+        self.publish_sent[qos as usize] += 1;
+        self.publish_bytes_sent[qos as usize] += payload_bytes as u64;
+    }
+
+    /// All PUBLISH packets received.
+    pub fn publish_received_total(&self) -> u64 {
+        self.publish_received.iter().sum()
+    }
+
+    /// All PUBLISH packets sent.
+    pub fn publish_sent_total(&self) -> u64 {
+        self.publish_sent.iter().sum()
+    }
+
     /// Counts `count` messages dropped because of `cause`.
     #[inline]
     pub fn drop_messages(&mut self, cause: DropCause, count: u64) {
@@ -165,16 +196,21 @@ impl Counters {
         self.packets_sent += other.packets_sent;
         self.bytes_received += other.bytes_received;
         self.bytes_sent += other.bytes_sent;
-        self.publish_received += other.publish_received;
-        self.publish_sent += other.publish_sent;
-        self.publish_bytes_received += other.publish_bytes_received;
-        self.publish_bytes_sent += other.publish_bytes_sent;
-        for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
-            *sum += more;
-        }
-        for (sum, more) in self.ended.iter_mut().zip(other.ended) {
-            *sum += more;
-        }
+        add(&mut self.publish_received, &other.publish_received);
+        add(&mut self.publish_sent, &other.publish_sent);
+        add(
+            &mut self.publish_bytes_received,
+            &other.publish_bytes_received,
+        );
+        add(&mut self.publish_bytes_sent, &other.publish_bytes_sent);
+        add(&mut self.dropped, &other.dropped);
+        add(&mut self.ended, &other.ended);
+    }
+}
+
+fn add(sums: &mut [u64], more: &[u64]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += more;
     }
 }
 

@@ -95,6 +95,11 @@ impl InFlightWindow {
         PacketIdentifier::MIN.saturating_add(u16::try_from(zero_based).unwrap_or(0))
     }
 
+    /// The Packet Identifier of the first entry, or of the next one if nothing is in flight.
+    pub fn first_identifier(&self) -> PacketIdentifier {
+        self.identifier(0)
+    }
+
     fn position(&self, identifier: PacketIdentifier) -> Option<usize> {
         let zero_based = u32::from(identifier.get()) - 1;
         let span = u32::from(IDENTIFIERS);
