@@ -2,6 +2,7 @@
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod mqtt;
 pub mod net;
 pub mod observability;

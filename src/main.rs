@@ -7,11 +7,14 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments};
 use ringmq::config::{self, Config};
+use ringmq::control;
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log::{self, LogControl};
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
+
+use signal_hook::consts::{SIGHUP, SIGTERM};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -92,6 +95,8 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     let config = Arc::new(config);
     let cpus = cpus(&config).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
+    let doors =
+        control::bind(&config.admin).map_err(|error| Failure::new(exit_code::LISTEN, error))?;
     let running = launch(&config, &cpus).map_err(|error| {
         let code = match &error {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
@@ -101,11 +106,26 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         };
         Failure::new(code, error)
     })?;
+    let log = Arc::new(log);
+    let places = doors.places();
+    let setup = control::Setup {
+        config: Arc::clone(&config),
+        peers: running.peers(),
+        hasher: running.hasher.clone(),
+        log: Arc::clone(&log),
+        drain: || raise(SIGTERM),
+        reload: || raise(SIGHUP),
+    };
+    if let Err(error) = control::start(doors, setup) {
+        running.drainer().drain();
+        return Err(Failure::new(exit_code::CONFIGURATION, error));
+    }
     print_block(&startup::block(
         &config,
         &running.listeners,
         &cpus,
         &kernel.line(),
+        &places,
     ));
     let reload = || reload_log(arguments, &config, &log);
     let ended = supervise(running, signals, &config, &reload);
@@ -145,6 +165,13 @@ fn reload_log(arguments: &RunArguments, running: &Config, log: &LogControl) {
     };
     if other_log != *running {
         tracing::warn!("other sections of the configuration have changed; restart to use them");
+    }
+}
+
+/// Sends this process a signal, as a service manager would.
+fn raise(signal: i32) {
+    if let Err(error) = signal_hook::low_level::raise(signal) {
+        tracing::error!(%error, signal, "cannot signal this process");
     }
 }
 

@@ -115,6 +115,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "control",
+        &[
+            "broker",
+            "config",
+            "mqtt",
+            "observability",
+            "routing",
+            "shard",
+        ],
+    ),
+    (
         "runtime",
         &[
             "config",

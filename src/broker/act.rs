@@ -106,7 +106,10 @@ impl Broker {
         if self.visibility.pending() >= PENDING_SUBACKS_MAX {
             return Answer::Refused("too many subscriptions wait for other shards; try again");
         }
-        let slot = self.clients.session(index).and_then(|session| session.connection);
+        let slot = self
+            .clients
+            .session(index)
+            .and_then(|session| session.connection);
         let listener = slot
             .and_then(|slot| self.clients.connection(slot))
             .map_or(0, |connection| connection.listener);

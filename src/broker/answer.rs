@@ -94,13 +94,17 @@ impl Broker {
     }
 
     fn row(&mut self, index: SessionIndex, now: Now) -> Option<ClientRow> {
-        let connection = self
-            .clients
-            .connected(index)
-            .map(|(slot, _, connection)| {
-                let rate = connection.traffic.rate(now.mono_ms);
-                (slot, connection.terms, connection.traffic.opened_ms, connection.listener, rate, connection.output.bytes())
-            });
+        let connection = self.clients.connected(index).map(|(slot, _, connection)| {
+            let rate = connection.traffic.rate(now.mono_ms);
+            (
+                slot,
+                connection.terms,
+                connection.traffic.opened_ms,
+                connection.listener,
+                rate,
+                connection.output.bytes(),
+            )
+        });
         let session = self.clients.session(index)?;
         let delivery = session.delivery.as_deref();
         let queued_bytes = delivery.map_or(0, |delivery| delivery.outbox.bytes()) as u64;
@@ -184,9 +188,10 @@ impl Broker {
         let (shut, terms) = match self.clients.connected(index) {
             Some((_, session, connection)) => {
                 let in_flight_max = connection.terms.in_flight_max;
-                let shut = session.delivery.as_ref().is_some_and(|delivery| {
-                    !delivery.in_flight.is_open(in_flight_max, bytes_max)
-                });
+                let shut = session
+                    .delivery
+                    .as_ref()
+                    .is_some_and(|delivery| !delivery.in_flight.is_open(in_flight_max, bytes_max));
                 (shut, Some(connection.terms))
             }
             None => (false, None),
@@ -252,8 +257,8 @@ impl Broker {
         census.queued_bytes += delivery.outbox.bytes() as u64;
         census.in_flight_messages += delivery.in_flight.len() as u64;
         census.in_flight_bytes += delivery.in_flight.bytes() as u64;
-        let shut = in_flight_max
-            .is_some_and(|maximum| !delivery.in_flight.is_open(maximum, bytes_max));
+        let shut =
+            in_flight_max.is_some_and(|maximum| !delivery.in_flight.is_open(maximum, bytes_max));
         if !shut {
             delivery.shut = None;
             return;
@@ -396,12 +401,7 @@ impl Broker {
         Page { rows: found, next }
     }
 
-    fn list_retained(
-        &mut self,
-        filter: &str,
-        cursor: Option<RetainedCursor>,
-        now: Now,
-    ) -> Answer {
+    fn list_retained(&mut self, filter: &str, cursor: Option<RetainedCursor>, now: Now) -> Answer {
         let slice = self
             .retained
             .select(filter, cursor, &self.config.retained, now.mono_ms);

@@ -72,11 +72,10 @@ impl Broker {
             .clients
             .connection(slot)
             .map_or(0, |connection| connection.listener);
-        if self.bans.refuses(
-            connect.client_identifier,
-            connect.user_name,
-            now.unix_s,
-        ) {
+        if self
+            .bans
+            .refuses(connect.client_identifier, connect.user_name, now.unix_s)
+        {
             return Err(Violation::new(
                 ReasonCode::Banned,
                 "the client, or its User Name, is banned",

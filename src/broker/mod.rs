@@ -226,6 +226,20 @@ impl Broker {
         self.ended.drain(..)
     }
 
+    /// Whether a connection has ended since.
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// PUBLISH packets received and sent so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        let counters = &self.clients.counters;
+        (
+            counters.publish_received_total(),
+            counters.publish_sent_total(),
+        )
+    }
+
     /// The envelopes for the other shards.
     pub fn mesh(&mut self) -> &mut Mesh {
         &mut self.mesh

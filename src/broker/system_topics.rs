@@ -102,13 +102,19 @@ impl SystemTopics {
                 "publish/messages/received",
                 sum.publish_received_total().to_string(),
             ),
-            ("publish/messages/sent", sum.publish_sent_total().to_string()),
+            (
+                "publish/messages/sent",
+                sum.publish_sent_total().to_string(),
+            ),
             ("publish/messages/dropped", sum.dropped_total().to_string()),
             (
                 "publish/bytes/received",
                 sum.publish_bytes_received.iter().sum::<u64>().to_string(),
             ),
-            ("publish/bytes/sent", sum.publish_bytes_sent.iter().sum::<u64>().to_string()),
+            (
+                "publish/bytes/sent",
+                sum.publish_bytes_sent.iter().sum::<u64>().to_string(),
+            ),
             ("bytes/received", sum.bytes_received.to_string()),
             ("bytes/sent", sum.bytes_sent.to_string()),
             ("subscriptions/count", sum.subscriptions.to_string()),

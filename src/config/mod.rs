@@ -15,4 +15,4 @@ mod unknown;
 pub use error::{ConfigError, ConfigErrors};
 pub use raw::{free_listener_name, load, parse, same_place};
 pub use reference::{explain, reference_markdown, to_toml};
-pub use resolved::{Config, Listener, LogConfig, LogFormat, Redirect, SharedStrategy};
+pub use resolved::{AdminConfig, Config, Listener, LogConfig, LogFormat, Redirect, SharedStrategy};

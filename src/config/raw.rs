@@ -100,9 +100,7 @@ impl Reader<'_> {
         }
         let admin = &self.draft.config.admin;
         if section == Section::Admin
-            && let Some(address) = admin
-                .address
-                .filter(|address| !address.ip().is_loopback())
+            && let Some(address) = admin.address.filter(|address| !address.ip().is_loopback())
             && admin.token_file.is_none()
         {
             let message = format!(

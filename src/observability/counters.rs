@@ -61,13 +61,15 @@ pub enum EndCause {
     ServerShuttingDown,
     /// An administrator ended it.
     AdministrativeAction,
+    /// Nobody may connect from its address.
+    Banned,
     /// Any other Reason Code.
     Other,
 }
 
 impl EndCause {
     /// All, in order, with the last level of their `$SYS` topic.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "connections_max",
         "connect_timeout",
         "connect_refused",
@@ -79,6 +81,7 @@ impl EndCause {
         "session_taken_over",
         "server_shutting_down",
         "administrative_action",
+        "banned",
         "other",
     ];
 

@@ -49,6 +49,8 @@ type Executor = ExecutorJoinHandle<Result<(), String>>;
 pub struct Running {
     executors: Vec<Executor>,
     peers: Vec<Peer>,
+    /// How topics and clients find their shard.
+    pub hasher: TopicHasher,
     /// The listeners with their actual addresses, in the order of the configuration.
     pub listeners: Vec<BoundListener>,
 }
@@ -107,6 +109,7 @@ pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchErr
     let running = Running {
         executors,
         peers,
+        hasher,
         listeners,
     };
     for _ in 0..shard_count {
@@ -182,6 +185,11 @@ impl Running {
         Drainer {
             peers: self.peers.clone(),
         }
+    }
+
+    /// The ways to the shards.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.peers.clone()
     }
 
     /// Waits until every shard has ended.

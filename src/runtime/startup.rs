@@ -6,7 +6,13 @@ use crate::config::Config;
 use crate::net::listener::BoundListener;
 
 /// The block, as it is printed when all listeners accept.
-pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kernel: &str) -> String {
+pub fn block(
+    config: &Config,
+    listeners: &[BoundListener],
+    cpus: &[usize],
+    kernel: &str,
+    admin: &[String],
+) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));
@@ -24,6 +30,9 @@ pub fn block(config: &Config, listeners: &[BoundListener], cpus: &[usize], kerne
             listener.limits.connections_max,
             listener.limits.packet_bytes_max
         );
+    }
+    for place in admin {
+        let _ = writeln!(text, "  administration at {place}");
     }
     let cores: Vec<_> = cpus.iter().map(usize::to_string).collect();
     let _ = writeln!(text, "  shards {} on cores {}", cpus.len(), cores.join(" "));

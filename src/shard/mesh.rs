@@ -16,6 +16,7 @@ use crate::broker::envelope::Batch;
 use crate::config::limits::READ_BATCHES_MAX;
 
 use super::connection::Handover;
+use super::question::Question;
 
 /// What comes into an inbox.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub enum Message {
     Batch(Batch),
     /// A connection whose home is here.
     Adopt(Box<Handover>),
+    /// A question of the control thread.
+    Ask(Box<Question>),
     /// Stop accepting, tell the clients, and end when they are gone.
     Drain,
 }
@@ -123,6 +126,11 @@ impl Inbox {
     /// Whether nothing is there.
     pub fn is_empty(&self) -> bool {
         self.receiver.is_empty()
+    }
+
+    /// How many messages are there.
+    pub fn len(&self) -> usize {
+        self.receiver.len()
     }
 
     /// The shard's doorbell.

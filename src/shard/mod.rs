@@ -9,8 +9,11 @@
 mod connection;
 pub mod mesh;
 mod output;
+mod question;
 mod receive;
 mod turn;
+mod watch;
 
 pub use connection::ListenerGate;
+pub use question::{Question, Reply};
 pub use turn::{ListenerSocket, Setup, Shard};

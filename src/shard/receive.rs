@@ -50,6 +50,7 @@ impl Shard {
                 if error.raw_os_error() == Some(libc::ENOBUFS) && state != State::Finishing =>
             {
                 // The pool was empty for a moment; the kernel keeps the bytes.
+                self.watch.buffers_exhausted += 1;
                 match state {
                     State::Connecting => self.receive_connecting(token),
                     State::Paused => {}
@@ -310,8 +311,10 @@ impl Shard {
     /// Notes what is left of a budget.
     fn spend(&mut self, token: Token, left: Budget) {
         let share = self.config.network.receive_budget_bytes as usize;
+        let cost = share.saturating_sub(left.bytes);
+        self.watch.weigh(token.slot, cost);
         if let Some(connection) = self.connection(token) {
-            connection.turn_cost = share.saturating_sub(left.bytes);
+            connection.turn_cost = cost;
         }
     }
 }
