@@ -3,6 +3,7 @@
 //! Called by `main`. Arguments override the configuration file. Usage errors end the process with exit code
 //! 2, as clap does it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -39,6 +40,8 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Let a running broker read its configuration again; the difference is printed
+    Reload(ReloadArguments),
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
@@ -58,6 +61,8 @@ pub enum Command {
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
     },
+    /// Let a running broker read its configuration again.
+    Reload(ReloadArguments),
     /// Explain a key, or all.
     Explain {
         /// The key or section.
@@ -92,6 +97,20 @@ pub struct RunArguments {
     /// Print the configuration with all defaults and end
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// The arguments of `ringmq reload`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadArguments {
+    /// Only print what would change, and what would need a restart
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The process number of the broker
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// The broker's runtime_directory [default: /run/ringmq, unless --pid is given]
+    #[arg(long, value_name = "DIR")]
+    pub runtime_directory: Option<PathBuf>,
 }
 
 /// CPU numbers of one `--cores`.
@@ -176,11 +195,20 @@ pub fn parse() -> Command {
     command(Cli::parse())
 }
 
+/// Reads a command line that is not that of this process; the first word is the program.
+///
+/// # Errors
+/// As clap says it.
+pub fn parse_words(words: impl Iterator<Item = OsString>) -> Result<Command, clap::Error> {
+    Cli::try_parse_from(words).map(command)
+}
+
 fn command(cli: Cli) -> Command {
     match cli.command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }
 }

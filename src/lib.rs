@@ -1,6 +1,7 @@
 //! RingMQ: an MQTT 3.1, 3.1.1 and 5.0 broker for bare-metal Linux.
 pub mod broker;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod control;
 pub mod mqtt;

@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use ringmq::cli::{self, Command, RunArguments};
+use ringmq::command::Failure;
+use ringmq::command::reload::{self, Reloader};
 use ringmq::config::{self, Config};
 use ringmq::control;
 use ringmq::net::listener::ListenError;
-use ringmq::observability::log::{self, LogControl};
+use ringmq::observability::log;
+use ringmq::runtime::activation::Passed;
 use ringmq::runtime::launch::{LaunchError, Running, launch, print_block};
+use ringmq::runtime::reload::Control;
+use ringmq::runtime::service::Service;
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
 
@@ -25,21 +30,6 @@ const END_MARGIN: Duration = Duration::from_secs(2);
 /// Signals and ends that wait for the main thread.
 const EVENTS_MAX: usize = 8;
 
-/// Why the process ends, and with which code.
-struct Failure {
-    exit_code: u8,
-    cause: String,
-}
-
-impl Failure {
-    fn new(exit_code: u8, cause: impl ToString) -> Self {
-        Self {
-            exit_code,
-            cause: cause.to_string(),
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let ended = match cli::parse() {
         Command::Run(arguments) => run(&arguments),
@@ -47,6 +37,7 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
+        Command::Reload(arguments) => reload::ask(&arguments).map(|text| print_block(&text)),
         Command::Check {
             explain: Some(key), ..
         }
@@ -82,22 +73,24 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         print_block(&config::to_toml(&config));
         return Ok(());
     }
+    let wrong = |error| Failure::new(exit_code::CONFIGURATION, error);
+    let passed = Passed::take().map_err(wrong)?;
+    passed.check(&config).map_err(wrong)?;
     // Huge pages would make a small, scattered heap resident as a whole: twice the memory for idle
     // connections. A kernel without them needs no telling.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let log =
-        log::init(&config.log).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let log = log::init(&config.log).map_err(wrong)?;
     let kernel = kernel_probe::diagnose(&kernel_probe::gather())
         .map_err(|diagnosis| Failure::new(exit_code::KERNEL, diagnosis))?;
     for warning in &kernel.warnings {
         tracing::warn!("{warning}");
     }
     let config = Arc::new(config);
-    let cpus = cpus(&config).map_err(|error| Failure::new(exit_code::CONFIGURATION, error))?;
+    let cpus = cpus(&config).map_err(wrong)?;
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
     let doors =
         control::bind(&config.admin).map_err(|error| Failure::new(exit_code::LISTEN, error))?;
-    let running = launch(&config, &cpus).map_err(|error| {
+    let mut running = launch(&config, &cpus, &passed).map_err(|error| {
         let code = match &error {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
@@ -127,45 +120,18 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         &kernel.line(),
         &places,
     ));
-    let reload = || reload_log(arguments, &config, &log);
-    let ended = supervise(running, signals, &config, &reload);
-    drop(log);
-    ended
+    let listeners = std::mem::take(&mut running.listeners);
+    let control = Control::new(config, running.peers(), listeners, passed);
+    let service = Service::default();
+    let mut reloader = Reloader::new(arguments.clone(), control, log, service.clone());
+    reloader.tell_ready();
+    service.watch(running.peers());
+    supervise(running, signals, &mut reloader, &service)
 }
 
 fn cpus(config: &Config) -> Result<Vec<usize>, String> {
     let allowed = placement::allowed_cpus()?;
     placement::place(config.shards, config.cores.as_deref(), &allowed)
-}
-
-/// Reads the configuration again and logs as it says from now on; if anything is wrong with it, all stays as
-/// it is.
-fn reload_log(arguments: &RunArguments, running: &Config, log: &LogControl) {
-    if arguments.config.is_none() {
-        tracing::info!("no configuration file to read again");
-        return;
-    }
-    let config = match arguments.resolve() {
-        Ok(config) => config,
-        Err(errors) => {
-            for error in errors.to_string().lines() {
-                tracing::error!("the configuration is not changed: {error}");
-            }
-            return;
-        }
-    };
-    if let Err(error) = log.set(&config.log) {
-        tracing::error!("the configuration is not changed: {error}");
-        return;
-    }
-    tracing::info!(level = config.log.level, "the [log] section is read again");
-    let other_log = Config {
-        log: running.log.clone(),
-        ..config
-    };
-    if other_log != *running {
-        tracing::warn!("other sections of the configuration have changed; restart to use them");
-    }
 }
 
 /// Sends this process a signal, as a service manager would.
@@ -182,12 +148,12 @@ enum Event {
 }
 
 /// Waits for a signal or for the shards to fail; drains; waits for the end, a second signal, or the end of
-/// the grace time. `reload` does what SIGHUP asks for.
+/// the grace time.
 fn supervise(
     running: Running,
     mut signals: Signals,
-    config: &Config,
-    reload: &dyn Fn(),
+    reloader: &mut Reloader,
+    service: &Service,
 ) -> Result<(), Failure> {
     let (events, incoming) = crossbeam_channel::bounded(EVENTS_MAX);
     let of_signals = events.clone();
@@ -212,15 +178,16 @@ fn supervise(
                 );
                 break;
             }
-            Ok(Event::Signal(_)) => reload(),
+            Ok(Event::Signal(_)) => reloader.reload(),
             Ok(Event::Ended(Ok(()))) => return Err(unexpected(&"the shards ended by themselves")),
             Ok(Event::Ended(Err(error))) => return Err(unexpected(&error)),
             Err(error) => return Err(unexpected(&error)),
         }
     }
+    service.stopping();
     drain.drain();
     let deadline = std::time::Instant::now()
-        + Duration::from_secs(u64::from(config.shutdown_grace_s))
+        + Duration::from_secs(u64::from(reloader.config().shutdown_grace_s))
         + END_MARGIN;
     loop {
         let left = deadline.saturating_duration_since(std::time::Instant::now());

@@ -137,6 +137,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["config"]),
+    (
+        "command",
+        &["cli", "config", "net", "observability", "runtime"],
+    ),
 ];
 
 /// Modules know only what is below them.

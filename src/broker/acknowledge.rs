@@ -8,6 +8,7 @@ use crate::observability::recorder::{Entry, What};
 use crate::routing::ids::SessionIndex;
 use crate::session::inflight::InFlight;
 
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::{Broker, Now};
 
@@ -87,7 +88,7 @@ impl Broker {
         let waits = !delivery.outbox.is_empty()
             || delivery.retained.is_some()
             || delivery.in_flight.needs_resend();
-        if waits {
+        if waits && !fault::on(Fault::AcknowledgementIgnored) {
             self.pump(index, now);
         }
     }
@@ -194,6 +195,7 @@ impl Broker {
         // Where CONNACK did fit, an acknowledgement without properties does.
         self.clients
             .send_explained(slot, Some(error.cause), |version, properties, out| {
+                let properties = Some(properties);
                 Acknowledgement { properties, ..ack }.encode(version, kind, out);
             });
     }

@@ -263,7 +263,9 @@ impl Broker {
             delivery.shut = None;
             return;
         }
-        let first = delivery.in_flight.first_identifier();
+        let Some(first) = delivery.in_flight.first_identifier() else {
+            return;
+        };
         match delivery.shut.filter(|(before, _)| *before == first) {
             // The low bits, so that their difference is right.
             Some((_, since_ms)) => {

@@ -26,7 +26,7 @@ use super::output::Buffers;
 pub(super) struct Clients {
     pub(super) config: Arc<Config>,
     hasher: TopicHasher,
-    connections: Vec<Option<Box<Connection>>>,
+    pub(super) connections: Vec<Option<Box<Connection>>>,
     pub(super) sessions: Slab<Session>,
     by_client: HashTable<SessionIndex>,
     /// Slots with new output or to be closed.

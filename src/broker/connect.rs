@@ -16,10 +16,11 @@ use crate::routing::application_message::MessageView;
 use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
-use crate::session::negotiation::{Terms, shortened};
+use crate::session::negotiation::{Terms, session_expiry_interval_s, shortened};
 use crate::session::will::Will;
 
 use super::connection::{Ended, Phase};
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::timers::Timer;
 use super::{Broker, Now, listener_limits};
@@ -93,7 +94,8 @@ impl Broker {
         let config = Arc::clone(&self.config);
         let limits = listener_limits(&config, listener);
         let terms = Terms::negotiate(connect, limits, &self.config.session);
-        let mut properties = terms.connack(connect, limits);
+        let expiry_interval_s = session_expiry_interval_s(connect, &self.config.session);
+        let mut properties = terms.connack(connect, expiry_interval_s, limits);
         if !assigned.is_empty() {
             properties.assigned_client_identifier = Some(&assigned);
         }
@@ -113,7 +115,7 @@ impl Broker {
             ));
         }
         let present = self.take_over(client_identifier, connect.clean_start, now);
-        connack.session_present = present.is_some();
+        connack.session_present = present.is_some() || fault::on(Fault::SessionPresentWrong);
         let session_index = match present {
             Some(session) => session,
             None => self.new_session(client_identifier)?,
@@ -122,7 +124,7 @@ impl Broker {
         if let Some(session) = self.clients.session_mut(session_index) {
             session.connection = Some(slot);
             session.epoch = session.epoch.wrapping_add(1);
-            session.expiry_interval_s = terms.session_expiry_interval_s;
+            session.expiry_interval_s = expiry_interval_s;
             session.will = will;
         }
         if let Some(connection) = self.clients.connection_mut(slot) {
@@ -238,9 +240,12 @@ impl Broker {
         }
         // A session that does not outlive its connection has just ended.
         let session = self.clients.find(client_identifier)?;
-        if clean_start {
+        if clean_start && !fault::on(Fault::CleanStartIgnored) {
             self.end_session(session, now);
             return None;
+        }
+        if fault::on(Fault::WillNotCancelled) {
+            self.publish_will(session, now);
         }
         // The client is back before the Will was due: it is not sent [MQTT-3.1.3-9].
         self.clients.session_mut(session)?.will = None;

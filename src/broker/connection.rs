@@ -194,3 +194,13 @@ pub struct Ended {
 pub fn packet_bytes_max(limits: &ListenerLimits) -> usize {
     limits.packet_bytes_max as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_does_nothing_is_small() {
+        assert!(size_of::<Connection>() <= 96);
+    }
+}

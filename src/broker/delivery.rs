@@ -3,6 +3,8 @@
 //! The hot path: a QoS 0 message on its publisher's shard is copied from the received packet into each
 //! output; with several receivers the packet is encoded once for each protocol and copied.
 
+use bytes::Bytes;
+
 use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES, OutboxFull};
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
@@ -11,7 +13,7 @@ use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::DropCause;
 use crate::observability::recorder::{Entry, What};
-use crate::routing::application_message::{ApplicationMessage, MessageView};
+use crate::routing::application_message::{ApplicationMessage, MessageView, payload_bytes};
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::GroupSerial;
 use crate::routing::topic_hash::TopicHash;
@@ -20,6 +22,7 @@ use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
 use super::clients::Clients;
 use super::connection::Connection;
+use super::fault::{self, Fault};
 use super::output::Buffers;
 
 /// Of so many QoS 1 and 2 messages to a session, the time to the acknowledgement of one is taken.
@@ -30,6 +33,8 @@ const SAMPLE_EVERY: u16 = 16;
 pub(super) struct Publication<'a> {
     pub(super) view: MessageView<'a>,
     shared: Option<ApplicationMessage>,
+    /// Its payload, once a connection has referenced it.
+    payload: Option<Bytes>,
     /// Whether it has more than one receiver here.
     pub(super) several: bool,
 }
@@ -39,6 +44,7 @@ impl<'a> Publication<'a> {
         Self {
             view,
             shared: None,
+            payload: None,
             several: false,
         }
     }
@@ -47,6 +53,7 @@ impl<'a> Publication<'a> {
         Self {
             view: message.view(),
             shared: Some(ApplicationMessage::clone(message)),
+            payload: None,
             several: false,
         }
     }
@@ -55,6 +62,13 @@ impl<'a> Publication<'a> {
     pub(super) fn share(&mut self) -> ApplicationMessage {
         let view = self.view;
         ApplicationMessage::clone(self.shared.get_or_insert_with(|| view.to_message()))
+    }
+
+    /// The payload, to be referenced by several connections.
+    fn share_payload(&mut self) -> Bytes {
+        let message = self.share();
+        let payload = self.payload.get_or_insert_with(|| payload_bytes(&message));
+        Bytes::clone(payload)
     }
 }
 
@@ -125,7 +139,7 @@ fn publish_out<'a>(
     PublishOut {
         dup: false,
         qos,
-        retain,
+        retain: retain && !fault::on(Fault::RetainFlagLost),
         topic_name: view.topic,
         packet_identifier: None,
         message_expiry_interval_s: view.expires_at_ms.map(|at| remaining_s(at, now_ms)),
@@ -138,6 +152,11 @@ fn publish_out<'a>(
 
 /// What is left of a Message Expiry Interval, seconds [MQTT-3.3.2-6].
 fn remaining_s(expires_at_ms: u64, now_ms: u64) -> u32 {
+    let uncounted_ms = match fault::on(Fault::ExpiryNotCounted) {
+        true => now_ms % 60_000,
+        false => 0,
+    };
+    let now_ms = now_ms - uncounted_ms;
     u32::try_from(expires_at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
@@ -232,14 +251,21 @@ impl Clients {
             self.lose(target.session, DropCause::OutputFull, &view, now_ms);
             return;
         }
-        self.append(target.session, &publish, packet_bytes, publication, now_ms);
-        self.mark_dirty(slot);
+        self.append(
+            slot,
+            target.session,
+            &publish,
+            packet_bytes,
+            publication,
+            now_ms,
+        );
     }
 
     /// Appends a PUBLISH that fits, by the cheapest way.
     #[inline]
     fn append(
         &mut self,
+        slot: u32,
         session: SessionIndex,
         publish: &PublishOut<'_>,
         packet_bytes: usize,
@@ -248,34 +274,36 @@ impl Clients {
     ) {
         self.counters
             .count_sent(publish.qos, packet_bytes, publish.payload.len());
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let mut prefab = std::mem::take(&mut self.prefab);
-        if let Some((_, _, connection)) = self.connected(session) {
-            connection.traffic.messages = connection.traffic.messages.wrapping_add(1);
-            let plain = connection.terms.outbound_alias_max == 0;
-            if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
-                let version = connection.version();
-                connection
-                    .output
-                    .append(&mut buffers, |out| publish.encode_head(version, out));
-                connection
-                    .output
-                    .append_shared(publication.share().payload_bytes());
-            } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
-                prefab.append(publish, connection, &mut buffers);
-            } else {
-                connection.append_publish(&mut buffers, publish);
-            }
+        let Some(connection) = self
+            .connections
+            .get_mut(slot as usize)
+            .and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
+        connection.traffic.messages = connection.traffic.messages.wrapping_add(1);
+        let plain = connection.terms.outbound_alias_max == 0;
+        if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
+            let version = connection.version();
+            connection
+                .output
+                .append(&mut self.buffers, |out| publish.encode_head(version, out));
+            connection.output.append_shared(publication.share_payload());
+        } else if publication.several && plain && publish.subscription_identifiers.is_empty() {
+            self.prefab.append(publish, connection, &mut self.buffers);
+        } else {
+            connection.append_publish(&mut self.buffers, publish);
         }
-        self.buffers = buffers;
-        self.prefab = prefab;
-        let number = publish.packet_identifier.map_or(0, PacketIdentifier::get);
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
         self.sight.recorder.note(Entry::new(
             publication.view.topic_hash.0,
             session,
             What::Sent as u8,
             publish.qos as u8,
-            number,
+            publish.packet_identifier.map_or(0, PacketIdentifier::get),
             now_ms,
         ));
     }
@@ -328,12 +356,18 @@ impl Clients {
         };
         let delivery = session.delivery_mut();
         let identifier = delivery.in_flight.push(queued);
-        if identifier.get() % SAMPLE_EVERY == 0 {
+        if identifier.get() % SAMPLE_EVERY == 1 {
             delivery.sample.get_or_insert((identifier, now_us));
         }
         publish.packet_identifier = Some(identifier);
-        self.append(target.session, &publish, packet_bytes, publication, now_ms);
-        self.mark_dirty(slot);
+        self.append(
+            slot,
+            target.session,
+            &publish,
+            packet_bytes,
+            publication,
+            now_ms,
+        );
     }
 
     fn queue(
@@ -362,8 +396,10 @@ impl Clients {
         let dropped = session.delivery_mut().outbox.push(queued, limits, now_ms);
         self.counters
             .drop_messages(DropCause::Expired, dropped.expired as u64);
-        self.counters
-            .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
+        if !fault::on(Fault::DropNotCounted) {
+            self.counters
+                .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
+        }
         let goes = limits.outbox_full == OutboxFull::DropNewest && dropped.over_limit > 0;
         let what = match goes {
             true => What::dropped(DropCause::OutboxFull),
@@ -401,16 +437,21 @@ impl Clients {
             if connection.output.bytes() > output_bytes_max {
                 return;
             }
-            let in_flight_max = connection.terms.in_flight_max;
+            let wider = u16::from(fault::on(Fault::WindowTooWide));
+            let in_flight_max = connection.terms.in_flight_max.saturating_add(wider);
             let version = connection.version();
-            if delivery.in_flight.needs_resend() {
+            let overtaken = fault::on(Fault::ResendOvertaken) && !delivery.outbox.is_empty();
+            if delivery.in_flight.needs_resend() && !overtaken {
                 if !delivery.in_flight.outstanding_below(in_flight_max) {
                     return;
                 }
                 let Some((identifier, entry)) = delivery.in_flight.resend_next() else {
                     return;
                 };
-                if entry.stage == Stage::Released {
+                if entry.stage == Stage::Released && !fault::on(Fault::ReleaseForgotten) {
+                    if fault::on(Fault::PubRelLost) {
+                        continue;
+                    }
                     let release = Acknowledgement::new(identifier, ReasonCode::Success);
                     self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
                     continue;
@@ -433,7 +474,7 @@ impl Clients {
             let Some(queued) = delivery.outbox.pop() else {
                 return;
             };
-            if queued.message.is_expired(now_ms) {
+            if queued.message.is_expired(now_ms) && !fault::on(Fault::ExpiredSent) {
                 self.lose(index, DropCause::Expired, &queued.message.view(), now_ms);
                 continue;
             }
@@ -459,7 +500,7 @@ impl Clients {
             &queued.subscription_identifiers,
             now_ms,
         );
-        publish.dup = dup && queued.qos != QoS::AtMostOnce;
+        publish.dup = dup && queued.qos != QoS::AtMostOnce && !fault::on(Fault::DupLost);
         if queued.qos != QoS::AtMostOnce {
             publish.packet_identifier = Some(identifier.unwrap_or(PacketIdentifier::MAX));
         }
@@ -467,7 +508,8 @@ impl Clients {
             return;
         };
         let packet_bytes = publish.packet_bytes(connection.version());
-        if packet_bytes > connection.terms.packet_bytes_max as usize {
+        let too_large = packet_bytes > connection.terms.packet_bytes_max as usize;
+        if too_large && !fault::on(Fault::LargePacketSent) {
             if let Some(identifier) = identifier {
                 session.delivery_mut().in_flight.remove(identifier);
             }
@@ -478,12 +520,12 @@ impl Clients {
             publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued.clone()));
         }
         self.append(
+            slot,
             index,
             &publish,
             packet_bytes,
             &mut Publication::of(&queued.message),
             now_ms,
         );
-        self.mark_dirty(slot);
     }
 }

@@ -9,6 +9,7 @@ use crate::session::negotiation::SESSION_NEVER_EXPIRES;
 use crate::session::will::WillDue;
 
 use super::connection::{Ended, Phase};
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::timers::Timer;
 use super::{Broker, Now};
@@ -190,8 +191,13 @@ impl Broker {
         session.connection = None;
         session.epoch = session.epoch.wrapping_add(1);
         if let Some(delivery) = session.delivery.as_mut() {
-            delivery.in_flight.connection_lost();
+            if !fault::on(Fault::WindowNotRestored) {
+                delivery.in_flight.connection_lost();
+            }
             delivery.sample = None;
+            if fault::on(Fault::InboundForgotten) {
+                delivery.inbound_qos2 = Default::default();
+            }
         }
         session.shrink();
         let (generation, epoch, expiry_s) =
@@ -199,6 +205,7 @@ impl Broker {
         let due = session.will.as_ref().map(|will| will.due(expiry_s));
         match due {
             Some(WillDue::Now) => self.publish_will(index, now),
+            Some(_) if fault::on(Fault::WillEarly) => self.publish_will(index, now),
             Some(WillDue::After(delay_s)) => {
                 let at = now.mono_ms + u64::from(delay_s) * 1000;
                 self.wheel.set(

@@ -16,6 +16,8 @@ use crate::routing::retained::{RetainedCursor, Slice};
 use crate::routing::shared_subscription::{GroupChange, GroupName};
 use crate::routing::topic_hash::TopicHash;
 
+use super::fault::{self, Fault};
+
 /// A message for the members of a shared group on another shard.
 #[derive(Debug)]
 pub struct SharedEnvelope {
@@ -305,7 +307,7 @@ impl Mesh {
                 }
             }
         }
-        if !all_gone {
+        if !all_gone && !fault::on(Fault::ConfirmEarly) {
             return;
         }
         for target in self.others() {

@@ -6,12 +6,17 @@ use crate::routing::ids::ShardId;
 
 use super::delivery::Publication;
 use super::envelope::{Batch, Envelope};
+use super::fault::{self, Fault};
 use super::{Broker, Now};
 
 impl Broker {
     /// Takes a batch of another shard, in order. Gives the batch back empty, for its sender to fill again
     /// ([`super::envelope::Mesh::recycle`]).
     pub fn take_batch(&mut self, mut batch: Batch, now: Now) -> Batch {
+        if fault::on(Fault::BatchReordered) {
+            let inline = |envelope: &Envelope| matches!(envelope, Envelope::Inline(_));
+            batch.envelopes.sort_by_key(inline);
+        }
         let mut content = batch.content.as_slice();
         for envelope in batch.envelopes.drain(..) {
             let Envelope::Inline(inline) = envelope else {

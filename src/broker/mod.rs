@@ -17,6 +17,7 @@ pub mod connection;
 mod delivery;
 mod disconnect;
 pub mod envelope;
+pub mod fault;
 mod inbox;
 mod notes;
 pub mod output;
@@ -144,6 +145,17 @@ impl Broker {
         };
         broker.start_timers(now);
         broker
+    }
+
+    /// The configuration is this from now on. What a client was told when it connected holds until it leaves:
+    /// listeners keep their places and limits.
+    pub fn reconfigure(&mut self, config: Arc<Config>, now: Now) {
+        let interval_s = self.config.system_topics_interval_s;
+        self.clients.config = Arc::clone(&config);
+        self.config = config;
+        if self.config.system_topics_interval_s != interval_s {
+            self.restart_system_topics(now);
+        }
     }
 
     /// This shard.

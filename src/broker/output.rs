@@ -60,15 +60,16 @@ pub struct Output {
     /// What stands before `tail`, when a payload is referenced. Bounded by `output_bytes_max` like `tail`.
     #[allow(clippy::box_collection)] // 8 bytes instead of 24 in every idle connection
     segments: Option<Box<Vec<Segment>>>,
-    queued_bytes: usize,
-    in_flight_bytes: usize,
+    /// Not more than 4 GiB are counted, which is over any `output_bytes_max`.
+    queued_bytes: u32,
+    in_flight_bytes: u32,
 }
 
 impl Output {
     /// The bytes that the client has not taken yet: queued, or on their way through the socket.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.queued_bytes + self.in_flight_bytes
+        self.queued_bytes as usize + self.in_flight_bytes as usize
     }
 
     /// Whether nothing is queued.
@@ -91,17 +92,23 @@ impl Output {
         }
         let before = self.tail.len();
         encode(&mut self.tail);
-        self.queued_bytes += self.tail.len() - before;
+        self.count(self.tail.len() - before);
     }
 
     /// Appends a payload by reference, behind what was appended before.
     pub fn append_shared(&mut self, payload: Bytes) {
-        self.queued_bytes += payload.len();
+        self.count(payload.len());
         let segments = self.segments.get_or_insert_default();
         if !self.tail.is_empty() {
             segments.push(Segment::Packets(std::mem::take(&mut self.tail)));
         }
         segments.push(Segment::Payload(payload));
+    }
+
+    #[inline]
+    fn count(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.queued_bytes = self.queued_bytes.saturating_add(bytes);
     }
 
     /// Hands all that is queued to the network.
@@ -112,7 +119,7 @@ impl Output {
         if !self.tail.is_empty() {
             push(Segment::Packets(std::mem::take(&mut self.tail)));
         }
-        self.in_flight_bytes += self.queued_bytes;
+        self.in_flight_bytes = self.in_flight_bytes.saturating_add(self.queued_bytes);
         self.queued_bytes = 0;
     }
 

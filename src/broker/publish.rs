@@ -18,6 +18,7 @@ use crate::session::outbox::SubscriptionIdentifiers;
 
 use super::delivery::{Publication, Target};
 use super::envelope::{Envelope, SharedEnvelope};
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::{Broker, Now};
 
@@ -114,7 +115,8 @@ impl Broker {
             return Ok(());
         };
         let inbound = &mut session.delivery_mut().inbound_qos2;
-        let reason_code = if inbound.contains(identifier) {
+        let known = inbound.contains(identifier) && !fault::on(Fault::ExactlyOnceTwice);
+        let reason_code = if known {
             ReasonCode::Success
         } else if let Some(fault) = fault {
             self.answer_error(slot, PacketType::PubRec, identifier, fault);
@@ -335,6 +337,7 @@ impl Broker {
         publisher: Option<SessionIndex>,
         now: Now,
     ) -> bool {
+        let publisher = publisher.filter(|_| !fault::on(Fault::NoLocalIgnored));
         self.found.clear();
         self.local.matching(
             publication.view.topic,
@@ -387,7 +390,9 @@ impl Broker {
             .retain(|subscriber| !(subscriber.no_local() && publisher == Some(subscriber.session)));
         publication.several = matched.len() > 1;
         self.clients.prefab.reset();
-        if self.config.message.overlapping == Overlapping::Separate {
+        if self.config.message.overlapping == Overlapping::Separate
+            || fault::on(Fault::OverlappingTwice)
+        {
             for subscriber in &matched {
                 let identifier = [subscriber.subscription_identifier];
                 let target = target(
@@ -406,6 +411,10 @@ impl Broker {
                     .iter()
                     .map(|one| one.subscription_identifier)
                     .filter(|id| *id != 0)
+                    .take(match fault::on(Fault::IdentifiersLost) {
+                        true => 1,
+                        false => usize::MAX,
+                    })
                     .collect();
                 let target = Target {
                     session: same[0].session,
@@ -486,7 +495,9 @@ impl Broker {
     /// payload clears and is not kept [MQTT-3.3.1-6] [MQTT-3.3.1-7].
     pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> bool {
         if message.view().payload.is_empty() || message.is_expired(now.mono_ms) {
-            self.retained.clear(message.topic());
+            if !fault::on(Fault::RetainedNotCleared) {
+                self.retained.clear(message.topic());
+            }
             return true;
         }
         if message.can_expire() {

@@ -1,15 +1,18 @@
 //! Bytes of a connection: packet by packet, within a budget.
 
 use crate::config::limits::{PACKET_COST_BYTES_MIN, PENDING_SUBACKS_MAX};
-use crate::mqtt::data_types::Role;
+use crate::mqtt::data_types::{ProtocolVersion, Role};
 use crate::mqtt::error::DecodeError;
 use crate::mqtt::frame::{Frame, Framing, frame};
+use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::connect::Connect;
 use crate::mqtt::packet::publish::Publish;
 use crate::mqtt::packet::{PINGRESP, Packet, PacketType};
 use crate::mqtt::reason_code::ReasonCode;
+use crate::routing::ids::SessionIndex;
 
 use super::connection::{Connection, Phase};
+use super::fault::{self, Fault};
 use super::{Broker, Now};
 
 /// What a connection may still do in this turn.
@@ -97,12 +100,14 @@ impl Broker {
         let packet_bytes_max = self.listener(listener).packet_bytes_max as usize;
         let mut consumed = 0;
         loop {
-            if self.is_closing(slot) {
+            let connection = self.clients.connection(slot);
+            let open = connection.filter(|connection| connection.phase != Phase::Closing);
+            let Some(connection) = open else {
                 return Progress {
                     consumed: bytes.len(),
                     flow: Flow::Closing,
                 };
-            }
+            };
             let frame = match frame(&bytes[consumed..], packet_bytes_max) {
                 Ok(Framing::Complete(frame)) => frame,
                 Ok(Framing::Incomplete { .. }) => {
@@ -116,16 +121,17 @@ impl Broker {
                     continue;
                 }
             };
-            if self.must_wait(slot, frame.first_byte) || budget.bytes == 0 {
+            if self.must_wait(connection, frame.first_byte) || budget.bytes == 0 {
                 return Progress {
                     consumed,
                     flow: Flow::Pause,
                 };
             }
+            let (phase, version) = (connection.phase, connection.version());
             self.clients.counters.packets_received += 1;
             self.clients.counters.bytes_received += frame.packet_bytes as u64;
             let before = self.clients.routing_cost;
-            if let Err(violation) = self.packet(slot, &frame, now) {
+            if let Err(violation) = self.packet(slot, phase, version, &frame, now) {
                 self.refuse(slot, &bytes[consumed..], violation, now);
             }
             let routing = usize::try_from(self.clients.routing_cost - before).unwrap_or(usize::MAX);
@@ -138,10 +144,7 @@ impl Broker {
     /// Whether a packet must wait: the other shards do not keep up, the client does not take its answers, or
     /// it leaves before its SUBACKs could be sent.
     #[inline]
-    fn must_wait(&self, slot: u32, first_byte: u8) -> bool {
-        let Some(connection) = self.clients.connection(slot) else {
-            return false;
-        };
+    fn must_wait(&self, connection: &Connection, first_byte: u8) -> bool {
         if self.awaits_reading(connection) {
             return true;
         }
@@ -176,6 +179,7 @@ impl Broker {
             && connection.pending_subacks == 0
             && !self.mesh.is_congested()
             && self.visibility.pending() < PENDING_SUBACKS_MAX
+            && !fault::on(Fault::PausedForEver)
     }
 
     /// Ends a connection because of a fault, in the way its state allows.
@@ -190,26 +194,44 @@ impl Broker {
     }
 
     #[inline]
-    fn packet(&mut self, slot: u32, frame: &Frame<'_>, now: Now) -> Result<(), Violation> {
-        let Some(connection) = self.clients.connection(slot) else {
-            return Ok(());
-        };
-        let version = connection.version();
-        let Phase::Connected(session) = connection.phase else {
+    fn packet(
+        &mut self,
+        slot: u32,
+        phase: Phase,
+        version: ProtocolVersion,
+        frame: &Frame<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
+        let Phase::Connected(session) = phase else {
             // `receive` has seen that it is CONNECT.
             return self.connect(slot, &Connect::decode(frame)?, now);
         };
-        // Apart from the others, so that the one that comes most is not moved through them.
-        if frame.packet_type()? == PacketType::Publish {
-            let publish = Publish::decode(frame, version, Role::Client)?;
-            return self.publish(slot, session, &publish, now);
+        let packet_type = frame.packet_type()?;
+        let acknowledgement = || Acknowledgement::decode(frame, version, packet_type);
+        // What comes most is not moved through a `Packet`.
+        match packet_type {
+            PacketType::Publish => {
+                let publish = Publish::decode(frame, version, Role::Client)?;
+                self.publish(slot, session, &publish, now)
+            }
+            PacketType::PubAck => self.puback(session, &acknowledgement()?, now),
+            PacketType::PubRec => self.pubrec(slot, session, &acknowledgement()?, now),
+            PacketType::PubRel => self.pubrel(slot, session, &acknowledgement()?),
+            PacketType::PubComp => self.pubcomp(session, &acknowledgement()?, now),
+            _ => self.rare_packet(slot, session, version, frame, now),
         }
+    }
+
+    /// A packet of a client that is neither PUBLISH nor a part of its acknowledgement.
+    fn rare_packet(
+        &mut self,
+        slot: u32,
+        session: SessionIndex,
+        version: ProtocolVersion,
+        frame: &Frame<'_>,
+        now: Now,
+    ) -> Result<(), Violation> {
         match Packet::decode(frame, version, Role::Client)? {
-            Packet::Publish(publish) => self.publish(slot, session, &publish, now),
-            Packet::PubAck(ack) => self.puback(session, &ack, now),
-            Packet::PubRec(ack) => self.pubrec(slot, session, &ack, now),
-            Packet::PubRel(ack) => self.pubrel(slot, session, &ack),
-            Packet::PubComp(ack) => self.pubcomp(session, &ack, now),
             Packet::PingReq => {
                 self.clients
                     .send(slot, |out| out.extend_from_slice(&PINGRESP));
@@ -227,12 +249,11 @@ impl Broker {
                 ReasonCode::ProtocolError,
                 "a second CONNECT",
             )),
-            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
-                Err(Violation::new(
-                    ReasonCode::ProtocolError,
-                    "a packet that only a Server sends",
-                ))
-            }
+            // `packet` has taken those that both sides send.
+            _ => Err(Violation::new(
+                ReasonCode::ProtocolError,
+                "a packet that only a Server sends",
+            )),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::session::retained_backlog::RetainedBacklog;
 
 use super::delivery::{Publication, Target};
 use super::envelope::Envelope;
+use super::fault::{self, Fault};
 use super::timers::Timer;
 use super::visibility::WantsRetained;
 use super::{Broker, Now};
@@ -276,7 +277,8 @@ impl Broker {
                 delivery.forgotten = backlog.forgotten();
             }
             if let Some(message) = delivery.waiting.pop_front() {
-                let stale = backlog.is_superseded(message.topic_hash(), delivery.since);
+                let stale = backlog.is_superseded(message.topic_hash(), delivery.since)
+                    && !fault::on(Fault::RetainedOlder);
                 if !stale && !message.is_expired(now.mono_ms) {
                     let subscriber = delivery.subscriber;
                     self.send_retained(&subscriber, &message, now);

@@ -4,6 +4,7 @@ use crate::routing::ids::SessionIndex;
 
 use super::delivery::Publication;
 use super::envelope::Change;
+use super::fault::{self, Fault};
 use super::publish::Publisher;
 use super::{Broker, Now};
 
@@ -19,7 +20,7 @@ impl Broker {
         };
         let retained = delivery.retained.is_some();
         self.clients.pump_outbox(index, now.mono_ms);
-        if retained {
+        if retained && !fault::on(Fault::RetainedForgotten) {
             self.pump_retained(index, now);
         }
     }
@@ -43,12 +44,17 @@ impl Broker {
             hash,
         };
         self.route(&mut Publication::new(view), publisher, now);
+        if fault::on(Fault::WillTwice) {
+            self.route(&mut Publication::new(view), publisher, now);
+        }
     }
 
     /// Ends a session: its subscriptions, its queues, and its Will if that is still to come
     /// [MQTT-3.1.3-9]. It has no connection.
     pub(super) fn end_session(&mut self, index: SessionIndex, now: Now) {
-        self.publish_will(index, now);
+        if !fault::on(Fault::WillForgotten) {
+            self.publish_will(index, now);
+        }
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };

@@ -20,6 +20,7 @@ use crate::session::{Delivery, LeftGroup};
 
 use super::delivery::{Publication, Target};
 use super::envelope::{Change, Envelope, SharedEnvelope};
+use super::fault::{self, Fault};
 use super::{Broker, Now};
 
 impl Broker {
@@ -104,8 +105,11 @@ impl Broker {
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
             shared_group: self.group_members.serial(group),
         };
-        self.clients
-            .deliver(&target, &mut Publication::of(&shared.message), now.mono_ms);
+        let publication = &mut Publication::of(&shared.message);
+        self.clients.deliver(&target, publication, now.mono_ms);
+        if fault::on(Fault::SharedTwice) {
+            self.clients.deliver(&target, publication, now.mono_ms);
+        }
     }
 
     /// What this shard has to say about a group, which its own replica learns at once.
@@ -204,6 +208,9 @@ impl Broker {
 
     fn redistribute(&mut self, name: &Arc<GroupName>, messages: Vec<Queued>, now: Now) {
         for queued in messages {
+            if fault::on(Fault::SharedLost) {
+                continue;
+            }
             if queued.message.is_expired(now.mono_ms) {
                 let counters = &mut self.clients.counters;
                 counters.drop_messages(DropCause::Expired, 1);

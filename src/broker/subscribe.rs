@@ -19,6 +19,7 @@ use crate::routing::local_index::{FilterId, Subscriber};
 use crate::routing::shared_subscription::GroupName;
 
 use super::envelope::{Change, Envelope};
+use super::fault::{self, Fault};
 use super::receive::Violation;
 use super::visibility::{PendingSuback, WantsRetained};
 use super::{Broker, Now};
@@ -305,6 +306,9 @@ impl Broker {
     pub(super) fn apply_changes(&mut self, from: ShardId, sequence: u64, changes: &[Change]) {
         for change in changes {
             match change {
+                Change::Interest(change)
+                    if fault::on(Fault::InterestNotApplied)
+                        && matches!(change.interest, Interest::Exact(_)) => {}
                 Change::Interest(change) => self.interest.apply(change, from),
                 Change::Group(change) => self.group_replica.apply(change, from),
             }
@@ -444,6 +448,9 @@ impl Broker {
         if self.local.subscription(found, session).is_none() {
             return false;
         }
+        if fault::on(Fault::UnsubscribeForgotten) {
+            return true;
+        }
         self.cancel_retained(session, found);
         self.remove_subscription(found, session, changes);
         if let Some(session) = self.clients.session_mut(session) {
@@ -466,6 +473,7 @@ impl Broker {
         };
         if let Some(outcome) = self.local.remove(filter, session)
             && outcome.last_on_shard
+            && !fault::on(Fault::InterestKept)
             && let Some(interest) = interest
         {
             changes.push(Change::Interest(InterestChange {

@@ -41,6 +41,8 @@ pub(super) struct SystemTopics {
     active: bool,
     /// A first publication is on its way; whoever subscribes meanwhile shares it.
     at_once_armed: bool,
+    /// Counts changes of the interval.
+    round: u32,
     /// Answers that are still to come, and their sum so far.
     awaited: u16,
     sum: Counters,
@@ -57,6 +59,7 @@ impl SystemTopics {
             started_ms: now.mono_ms,
             active: false,
             at_once_armed: false,
+            round: 0,
             awaited: 0,
             sum: Counters::default(),
             connections_max: 0,
@@ -147,11 +150,18 @@ impl Broker {
     pub(super) fn arm_system_topics(&mut self, now: Now) {
         let interval_s = self.config.system_topics_interval_s;
         if self.id == PUBLISHER && interval_s > 0 {
+            let round = self.system_topics.round;
             self.wheel.set(
                 now.mono_ms + u64::from(interval_s) * 1000,
-                Timer::SystemTopics,
+                Timer::SystemTopics { round },
             );
         }
+    }
+
+    /// The interval has been changed: the timer of the old one is void.
+    pub(super) fn restart_system_topics(&mut self, now: Now) {
+        self.system_topics.round = self.system_topics.round.wrapping_add(1);
+        self.arm_system_topics(now);
     }
 
     /// Somebody has subscribed to `$SYS`.
@@ -181,7 +191,10 @@ impl Broker {
     }
 
     /// The interval is over: the loads need a sample also while nobody listens.
-    pub(super) fn system_topics_due(&mut self, now: Now) {
+    pub(super) fn system_topics_due(&mut self, round: u32, now: Now) {
+        if round != self.system_topics.round {
+            return;
+        }
         self.arm_system_topics(now);
         self.ask_counters(now);
     }

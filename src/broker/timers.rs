@@ -6,6 +6,7 @@ use crate::mqtt::reason_code::ReasonCode;
 use crate::routing::ids::SessionIndex;
 
 use super::clients::Clients;
+use super::fault::{self, Fault};
 use super::{Broker, Now};
 
 /// How often expired retained messages are removed, milliseconds.
@@ -30,8 +31,8 @@ pub(super) enum Timer {
         generation: u32,
         epoch: u32,
     },
-    /// `$SYS` topics are due.
-    SystemTopics,
+    /// `$SYS` topics are due, unless the interval has been changed.
+    SystemTopics { round: u32 },
     /// `$SYS` topics are due at once.
     SystemTopicsAtOnce,
     /// Deliveries of retained messages may go on.
@@ -68,7 +69,7 @@ impl Timer {
             } => clients
                 .session(session)
                 .is_some_and(|session| session.generation == generation),
-            Self::SystemTopics | Self::SystemTopicsAtOnce | Self::Sweep => true,
+            Self::SystemTopics { .. } | Self::SystemTopicsAtOnce | Self::Sweep => true,
         }
     }
 }
@@ -107,12 +108,12 @@ impl Broker {
                 }
             }
             Timer::SessionExpiry { session, .. } => {
-                if timer.is_current(&self.clients) {
+                if timer.is_current(&self.clients) && !fault::on(Fault::SessionKept) {
                     self.clients.counters.sessions_expired += 1;
                     self.end_session(session, now);
                 }
             }
-            Timer::SystemTopics => self.system_topics_due(now),
+            Timer::SystemTopics { round } => self.system_topics_due(round, now),
             Timer::SystemTopicsAtOnce => self.system_topics_at_once_due(now),
             Timer::Retained {
                 session,
@@ -136,7 +137,7 @@ impl Broker {
         if self.clients.session_of(slot).is_none() {
             return;
         }
-        if now.mono_ms >= deadline {
+        if now.mono_ms >= deadline && !fault::on(Fault::KeepAliveIgnored) {
             self.end(
                 slot,
                 ReasonCode::KeepAliveTimeout,

@@ -1,6 +1,7 @@
 //! Configuration: what the file says, checked, and what the broker runs with.
 
 pub mod address;
+pub mod change;
 pub mod cpu_list;
 pub mod error;
 pub mod keys;

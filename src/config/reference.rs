@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::change::NEEDS_RESTART;
 use super::keys::{Draft, Key, Section};
 use super::resolved::Config;
 use super::table::KEYS;
@@ -71,8 +72,12 @@ fn explain_key(key: &Key) -> String {
         Section::Top => "top level".into(),
         section => section.header(),
     };
+    let changed = match NEEDS_RESTART.contains(&key.path().as_str()) {
+        true => "by a restart",
+        false => "by a reload",
+    };
     format!(
-        "{}\n    {}\n    value:   {}\n    default: {}\n    where:   {place}\n",
+        "{}\n    {}\n    value:   {}\n    default: {}\n    where:   {place}\n    changed: {changed}\n",
         key.path(),
         key.doc,
         key.expected(),
@@ -87,7 +92,7 @@ pub fn to_toml(config: &Config) -> String {
     for section in Section::ALL {
         match section {
             Section::Listener => {
-                for listener in &config.listeners {
+                for listener in config.listeners.iter().filter(|listener| !listener.closed) {
                     draft.show_listener(listener);
                     write_section(&mut out, section, &draft);
                 }

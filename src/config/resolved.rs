@@ -57,6 +57,9 @@ pub struct Listener {
     pub allow_anonymous: bool,
     /// Its limits.
     pub limits: ListenerLimits,
+    /// It was there when the process started or later and is no more, or has another place: nobody is
+    /// accepted here, and the place stays for the connections that came through it.
+    pub closed: bool,
 }
 
 /// Points clients elsewhere at CONNECT (Server Reference, 4.11).
@@ -117,6 +120,8 @@ pub struct Config {
     pub shards: Option<u16>,
     /// The CPUs to pin shards to; all allowed ones if not set.
     pub cores: Option<Vec<usize>>,
+    /// Where the broker writes down that it runs and with what.
+    pub runtime_directory: Option<String>,
     /// At least one.
     pub listeners: Vec<Listener>,
     /// Limits of sessions.
@@ -156,6 +161,7 @@ impl Listener {
             address,
             unix: UnixOptions::default(),
             limits: ListenerLimits::default(),
+            closed: false,
         }
     }
 }
@@ -166,6 +172,7 @@ impl Default for Config {
         Self {
             shards: None,
             cores: None,
+            runtime_directory: None,
             listeners: vec![Listener::at(ListenAddress::Tcp(loopback))],
             session: SessionLimits::default(),
             message: MessageLimits::default(),

@@ -164,6 +164,8 @@ pub static KEYS: &[Key] = &[
         unset: "all CPUs that the process may use",
         doc: "The CPUs that shards are pinned to, in this order.",
     },
+    text!(Top, "runtime_directory", "the path of a directory", config.runtime_directory, "RUNTIME_DIRECTORY of the environment, which systemd sets; or none",
+        "Where the broker writes its process number and the configuration it runs with, for \"ringmq reload\"."),
     integer!(Top, "shutdown_grace_s", Seconds, 0, 3600, config.shutdown_grace_s,
         "How long clients have to take their last packets at shutdown. Then the broker ends with exit code 5."),
 

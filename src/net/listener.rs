@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -45,9 +45,12 @@ pub struct BoundListener {
     pub address: ListenAddress,
     /// In the order of the shards.
     pub sockets: Vec<OwnedFd>,
+    /// A Unix socket's file goes with its listener, unless the service manager made it.
+    owns_file: bool,
 }
 
-/// Listens on `address` with `count` sockets.
+/// Listens on `address` with `count` sockets. With `shares_port`, other listeners of this process have or had
+/// the same port, and it is not asked whether it is free.
 ///
 /// # Errors
 /// With address and remedy.
@@ -56,6 +59,7 @@ pub fn bind(
     unix: &UnixOptions,
     count: usize,
     backlog: u32,
+    shares_port: bool,
 ) -> Result<BoundListener, ListenError> {
     let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
     let at = |source: io::Error| ListenError::Bind {
@@ -65,7 +69,9 @@ pub fn bind(
     };
     match address {
         ListenAddress::Tcp(tcp) => {
-            check_free(*tcp).map_err(at)?;
+            if !shares_port {
+                check_free(*tcp).map_err(at)?;
+            }
             let first = bind_tcp(*tcp, backlog).map_err(at)?;
             let actual = first.local_addr().map_err(at)?.as_socket().unwrap_or(*tcp);
             let mut sockets = vec![OwnedFd::from(first)];
@@ -75,6 +81,7 @@ pub fn bind(
             Ok(BoundListener {
                 address: ListenAddress::Tcp(actual),
                 sockets,
+                owns_file: false,
             })
         }
         ListenAddress::Unix(path) => {
@@ -84,6 +91,7 @@ pub fn bind(
             let mut bound = BoundListener {
                 address: address.clone(),
                 sockets: Vec::with_capacity(count),
+                owns_file: true,
             };
             // Nobody can connect before it listens, and by then owner and mode are right.
             if owner.is_some() || group.is_some() {
@@ -109,13 +117,35 @@ pub fn bind(
 }
 
 impl Drop for BoundListener {
-    /// A Unix socket's file goes with its listener.
     fn drop(&mut self) {
-        if let ListenAddress::Unix(path) = &self.address {
+        if let ListenAddress::Unix(path) = &self.address
+            && self.owns_file
+        {
             // Somebody may have removed it before.
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Accepts with `count` shards at a socket that listens already.
+///
+/// # Errors
+/// No descriptors are left.
+pub fn take_over(
+    address: &ListenAddress,
+    socket: BorrowedFd<'_>,
+    count: usize,
+) -> Result<BoundListener, ListenError> {
+    let sockets: io::Result<Vec<_>> = (0..count).map(|_| socket.try_clone_to_owned()).collect();
+    Ok(BoundListener {
+        address: address.clone(),
+        sockets: sockets.map_err(|source| ListenError::Bind {
+            address: address.clone(),
+            source,
+            remedy: "raise LimitNOFILE (ulimit -n)",
+        })?,
+        owns_file: false,
+    })
 }
 
 fn remedy(address: &ListenAddress, error: &io::Error) -> &'static str {

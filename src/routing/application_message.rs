@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::mqtt::data_types::QoS;
 
@@ -17,8 +18,9 @@ pub type ApplicationMessage = Arc<Message>;
 /// A message that owns its bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Topic Name, forwarded properties, payload.
-    content: Bytes,
+    /// Topic Name, forwarded properties, payload. What is small stands in the message itself, so that it is one
+    /// allocation, and one piece of memory to fetch.
+    content: SmallVec<[u8; INLINE_BYTES]>,
     topic_bytes: u32,
     properties_bytes: u32,
     topic_hash: TopicHash,
@@ -46,19 +48,22 @@ pub struct MessageView<'a> {
     pub expires_at_ms: Option<u64>,
 }
 
-/// The bytes that a message takes beside its content, for accounting.
-const OVERHEAD_BYTES: usize = std::mem::size_of::<Message>() + 32;
+/// How much content a message holds without an allocation of its own, bytes.
+const INLINE_BYTES: usize = 96;
+
+/// The bytes that a message takes beside content of its own, for accounting.
+const OVERHEAD_BYTES: usize = std::mem::size_of::<Message>() + 16;
 
 impl MessageView<'_> {
     /// A message of its own.
     pub fn to_message(&self) -> ApplicationMessage {
         let length = self.topic.len() + self.forwarded_properties.len() + self.payload.len();
-        let mut content = BytesMut::with_capacity(length);
-        content.put_slice(self.topic.as_bytes());
-        content.put_slice(self.forwarded_properties);
-        content.put_slice(self.payload);
+        let mut content = SmallVec::with_capacity(length);
+        content.extend_from_slice(self.topic.as_bytes());
+        content.extend_from_slice(self.forwarded_properties);
+        content.extend_from_slice(self.payload);
         Arc::new(Message {
-            content: content.freeze(),
+            content,
             // Both come from one packet, whose length has 28 bits.
             topic_bytes: u32::try_from(self.topic.len()).unwrap_or(u32::MAX),
             properties_bytes: u32::try_from(self.forwarded_properties.len()).unwrap_or(u32::MAX),
@@ -112,10 +117,9 @@ impl Message {
         self.qos
     }
 
-    /// The payload, to be referenced while it is sent.
-    pub fn payload_bytes(&self) -> Bytes {
-        self.content
-            .slice(self.topic_bytes as usize + self.properties_bytes as usize..)
+    #[inline]
+    fn payload(&self) -> &[u8] {
+        &self.content[self.topic_bytes as usize + self.properties_bytes as usize..]
     }
 
     /// Whether it has expired.
@@ -132,8 +136,22 @@ impl Message {
     /// What it counts against limits, bytes.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.content.len() + OVERHEAD_BYTES
+        match self.content.spilled() {
+            true => self.content.len() + OVERHEAD_BYTES,
+            false => OVERHEAD_BYTES,
+        }
     }
+}
+
+/// The payload of a message, to be referenced while it is sent.
+pub fn payload_bytes(message: &ApplicationMessage) -> Bytes {
+    struct Payload(ApplicationMessage);
+    impl AsRef<[u8]> for Payload {
+        fn as_ref(&self) -> &[u8] {
+            self.0.payload()
+        }
+    }
+    Bytes::from_owner(Payload(ApplicationMessage::clone(message)))
 }
 
 #[cfg(test)]
@@ -158,7 +176,7 @@ mod tests {
             ("a/b", &b"\x01\x01"[..])
         );
         assert_eq!(
-            (message.view().payload, &message.payload_bytes()[..]),
+            (message.view().payload, &payload_bytes(&message)[..]),
             (&b"payload"[..], &b"payload"[..])
         );
         assert!(message.is_expired(5) && !message.is_expired(4));

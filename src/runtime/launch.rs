@@ -11,11 +11,14 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::config::Config;
 use crate::config::limits::SHARDS_MAX;
-use crate::net::listener::{self, BoundListener, ListenError};
+use crate::net::listener::ListenError;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 use crate::shard::mesh::{self, Message, Peer};
-use crate::shard::{ListenerGate, ListenerSocket, Setup, Shard};
+use crate::shard::{Setup, Shard};
+
+use super::activation::Passed;
+use super::listeners::{OpenListener, Opening, open_listeners};
 
 /// What glommio registers for its own files on each executor, bytes. The network has buffers of its own.
 const GLOMMIO_MEMORY_BYTES: usize = 1 << 20;
@@ -43,6 +46,9 @@ pub enum LaunchError {
     Mesh(std::io::Error),
 }
 
+/// How long a shard may take to empty a full inbox; it does so every turn.
+pub(super) const INBOX_PATIENCE: Duration = Duration::from_secs(10);
+
 type Executor = ExecutorJoinHandle<Result<(), String>>;
 
 /// A broker that accepts connections.
@@ -51,49 +57,36 @@ pub struct Running {
     peers: Vec<Peer>,
     /// How topics and clients find their shard.
     pub hasher: TopicHasher,
-    /// The listeners with their actual addresses, in the order of the configuration.
-    pub listeners: Vec<BoundListener>,
+    /// In the order of the configuration.
+    pub listeners: Vec<OpenListener>,
 }
 
 /// Starts the broker: one shard for each of `cpus`, which may name a CPU more than once.
 ///
 /// # Errors
 /// What could not be started; nothing is left running.
-pub fn launch(config: &Arc<Config>, cpus: &[usize]) -> Result<Running, LaunchError> {
-    let mut listeners = Vec::new();
-    for listener in &config.listeners {
-        let backlog = config.network.listen_backlog;
-        listeners.push(listener::bind(
-            &listener.address,
-            &listener.unix,
-            cpus.len(),
-            backlog,
-        )?);
-    }
+pub fn launch(
+    config: &Arc<Config>,
+    cpus: &[usize],
+    passed: &Passed,
+) -> Result<Running, LaunchError> {
+    let opening = Opening {
+        passed,
+        shards: cpus.len(),
+        backlog: config.network.listen_backlog,
+    };
+    let mut listeners = open_listeners(config, &opening)?;
     // There are at most `SHARDS_MAX`.
     let shard_count = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
     let inbox_batches_max = config.network.inbox_batches_max as usize;
     let (peers, inboxes) =
         mesh::connect(shard_count, inbox_batches_max).map_err(LaunchError::Mesh)?;
-    let gates: Vec<_> = config
-        .listeners
-        .iter()
-        .map(|listener| ListenerGate::new(listener.limits.connections_max))
-        .collect();
     let hasher = TopicHasher::new(random_key());
     let started = (Instant::now(), unix_s());
     let (ready, all_ready) = crossbeam_channel::bounded(usize::from(SHARDS_MAX));
     let mut executors = Vec::new();
     for ((id, cpu), inbox) in (0..shard_count).zip(cpus).zip(inboxes) {
-        let sockets = listeners
-            .iter_mut()
-            .zip(&gates)
-            .filter_map(|(listener, gate)| {
-                listener.sockets.pop().map(|socket| ListenerSocket {
-                    socket,
-                    gate: Arc::clone(gate),
-                })
-            });
+        let sockets = listeners.iter_mut().filter_map(OpenListener::next_socket);
         let setup = Setup {
             id: ShardId(id),
             config: Arc::clone(config),
@@ -166,15 +159,8 @@ impl Drainer {
     /// Asks every shard to stop accepting, to tell its clients, and to end.
     pub fn drain(&self) {
         for peer in &self.peers {
-            let mut message = Message::Drain;
-            // A full inbox is emptied within a turn.
-            for _ in 0..1000 {
-                match peer.send(message) {
-                    Ok(()) => break,
-                    Err(back) => message = back,
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            // A shard that has ended needs no telling.
+            let _ = peer.send_within(Message::Drain, INBOX_PATIENCE);
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
+use super::listeners::OpenListener;
 use crate::config::Config;
-use crate::net::listener::BoundListener;
 
 /// The block, as it is printed when all listeners accept.
 pub fn block(
     config: &Config,
-    listeners: &[BoundListener],
+    listeners: &[OpenListener],
     cpus: &[usize],
     kernel: &str,
     admin: &[String],
@@ -16,7 +16,7 @@ pub fn block(
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = writeln!(text, "RingMQ {}", env!("CARGO_PKG_VERSION"));
-    for (listener, bound) in config.listeners.iter().zip(listeners) {
+    for (listener, open) in config.listeners.iter().zip(listeners) {
         let anonymous = if listener.allow_anonymous {
             "anonymous allowed"
         } else {
@@ -26,7 +26,7 @@ pub fn block(
             text,
             "  listener {}: listening on {} ({anonymous}, {} connections at most, packets up to {} bytes)",
             listener.name,
-            bound.address,
+            open.address(),
             listener.limits.connections_max,
             listener.limits.packet_bytes_max
         );

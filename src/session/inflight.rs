@@ -4,11 +4,15 @@
 //! Identifiers are contiguous, so an acknowledgement finds its entry by subtraction. An entry that is
 //! acknowledged out of order leaves a hole until everything before it is done.
 //!
+//! A client that never acknowledges one message must not stop the others, nor cost a hole for each of them:
+//! before the identifiers run out, or when nearly all is holes, the window becomes [`Scattered`] until it
+//! is empty. Then identifiers come from a list of those that are free, and are found in a map.
+//!
 //! Invariants: the first and the last slot are never holes; `live` counts the slots that are not, `waiting`
-//! those to be sent again, all of which stand at `resend_from` or behind; the span never exceeds
-//! `PACKET_IDENTIFIERS_MAX`, so no Packet Identifier is in use twice [MQTT-2.2.1-3].
+//! those to be sent again, all of which stand at `resend_from` or behind; no Packet Identifier is in use
+//! twice [MQTT-2.2.1-4].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::limits::PACKET_IDENTIFIERS_MAX;
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
@@ -17,6 +21,8 @@ use super::outbox::Queued;
 
 /// How many Packet Identifiers there are: 1 to 65,535.
 const IDENTIFIERS: u16 = PACKET_IDENTIFIERS_MAX;
+/// From so many slots on, a window of which nearly all are holes gives them up.
+const SPARSE_SLOTS: usize = 8192;
 
 /// How far the delivery of one message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +50,26 @@ pub struct InFlight {
     pub queued: Queued,
     /// How far it has come; changed by the window, which counts.
     pub stage: Stage,
+    identifier: PacketIdentifier,
+}
+
+/// What a window needs whose Packet Identifiers are not contiguous any more.
+#[derive(Debug, Default)]
+struct Scattered {
+    /// The number of the first slot, counted since the holes were given up.
+    first: u64,
+    /// The number of the slot of each identifier that is in use.
+    slots: BTreeMap<PacketIdentifier, u64>,
+    /// The identifiers that are free, the longest unused first: `PACKET_IDENTIFIERS_MAX` less those in use.
+    free: VecDeque<PacketIdentifier>,
 }
 
 /// The window of one session.
 #[derive(Debug, Default)]
 pub struct InFlightWindow {
-    /// At most [`IDENTIFIERS`] slots (`PACKET_IDENTIFIERS_MAX`).
+    /// At most [`IDENTIFIERS`] slots (`PACKET_IDENTIFIERS_MAX`), twice as many while scattered.
     slots: VecDeque<Option<InFlight>>,
-    /// The Packet Identifier of the first slot, less one.
+    /// The Packet Identifier of the first slot, less one. Without meaning while scattered.
     first: u16,
     live: u16,
     /// Entries to be sent again.
@@ -60,6 +78,7 @@ pub struct InFlightWindow {
     resend_from: usize,
     /// Of all messages in it.
     bytes: usize,
+    scattered: Option<Box<Scattered>>,
 }
 
 impl InFlightWindow {
@@ -83,24 +102,28 @@ impl InFlightWindow {
     /// `bytes_max` may be of any size, so a large one is not stuck for ever.
     #[inline]
     pub fn is_open(&self, receive_maximum: u16, bytes_max: u32) -> bool {
-        self.live < receive_maximum
-            && self.bytes < bytes_max as usize
-            && self.slots.len() < usize::from(IDENTIFIERS)
+        self.live < receive_maximum && self.bytes < bytes_max as usize
     }
 
-    /// The identifier of slot `position`, wrapping from 65,535 to 1 [MQTT-2.2.1-3].
-    fn identifier(&self, position: usize) -> PacketIdentifier {
-        let zero_based = (usize::from(self.first) + position) % usize::from(IDENTIFIERS);
+    /// The identifier after `first` and `position` others, wrapping from 65,535 to 1.
+    #[inline]
+    fn identifier_after(first: u16, position: usize) -> PacketIdentifier {
+        let zero_based = (usize::from(first) + position) % usize::from(IDENTIFIERS);
         // The remainder is below 65,535, so one more fits and is not zero.
         PacketIdentifier::MIN.saturating_add(u16::try_from(zero_based).unwrap_or(0))
     }
 
-    /// The Packet Identifier of the first entry, or of the next one if nothing is in flight.
-    pub fn first_identifier(&self) -> PacketIdentifier {
-        self.identifier(0)
+    /// The Packet Identifier of the first entry.
+    pub fn first_identifier(&self) -> Option<PacketIdentifier> {
+        self.slots.front()?.as_ref().map(|entry| entry.identifier)
     }
 
+    #[inline]
     fn position(&self, identifier: PacketIdentifier) -> Option<usize> {
+        if let Some(scattered) = &self.scattered {
+            let number = scattered.slots.get(&identifier)?;
+            return usize::try_from(number - scattered.first).ok();
+        }
         let zero_based = u32::from(identifier.get()) - 1;
         let span = u32::from(IDENTIFIERS);
         let position = (zero_based + span - u32::from(self.first)) % span;
@@ -112,18 +135,63 @@ impl InFlightWindow {
     /// [`Self::is_open`].
     #[inline]
     pub fn push(&mut self, queued: Queued) -> PacketIdentifier {
-        debug_assert!(
-            self.slots.len() < usize::from(IDENTIFIERS),
-            "window over its span"
-        );
-        let identifier = self.identifier(self.slots.len());
+        debug_assert!(self.live < IDENTIFIERS, "no identifier is free");
+        if self.must_scatter() {
+            self.scatter();
+        }
+        let identifier = match &mut self.scattered {
+            None => Self::identifier_after(self.first, self.slots.len()),
+            Some(scattered) => {
+                // One is free, since fewer than all are in use.
+                let identifier = scattered.free.pop_front().unwrap_or(PacketIdentifier::MIN);
+                let number = scattered.first + self.slots.len() as u64;
+                scattered.slots.insert(identifier, number);
+                identifier
+            }
+        };
         self.bytes += queued.message.bytes();
         self.slots.push_back(Some(InFlight {
             queued,
             stage: Stage::Published,
+            identifier,
         }));
         self.live += 1;
         identifier
+    }
+
+    /// Whether the identifier behind the last slot may be in use, or nearly all slots are holes.
+    #[inline]
+    fn must_scatter(&self) -> bool {
+        let slots = self.slots.len();
+        if slots < SPARSE_SLOTS {
+            return false;
+        }
+        let slots_max = usize::from(IDENTIFIERS) * if self.scattered.is_some() { 2 } else { 1 };
+        slots >= slots_max || usize::from(self.live) < slots / 8
+    }
+
+    /// Takes the holes out, and makes every identifier usable that no entry has.
+    #[cold]
+    fn scatter(&mut self) {
+        let next = self.slots.len();
+        self.slots.retain(Option::is_some);
+        self.resend_from = 0;
+        let slots: BTreeMap<PacketIdentifier, u64> = (0..)
+            .zip(self.slots.iter().flatten())
+            .map(|(number, entry)| (entry.identifier, number))
+            .collect();
+        let free = match self.scattered.take() {
+            Some(scattered) => scattered.free,
+            None => (0..usize::from(IDENTIFIERS))
+                .map(|offset| Self::identifier_after(self.first, next + offset))
+                .filter(|identifier| !slots.contains_key(identifier))
+                .collect(),
+        };
+        self.scattered = Some(Box::new(Scattered {
+            first: 0,
+            slots,
+            free,
+        }));
     }
 
     fn find(&mut self, identifier: PacketIdentifier) -> Option<&mut InFlight> {
@@ -168,13 +236,24 @@ impl InFlightWindow {
         self.live -= 1;
         self.bytes -= entry.queued.message.bytes();
         self.waiting -= u16::from(entry.stage.waits());
+        if let Some(scattered) = &mut self.scattered {
+            scattered.slots.remove(&identifier);
+            scattered.free.push_back(identifier);
+        }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.resend_from = self.resend_from.saturating_sub(1);
-            self.first = (self.first + 1) % IDENTIFIERS;
+            match &mut self.scattered {
+                Some(scattered) => scattered.first += 1,
+                None => self.first = (self.first + 1) % IDENTIFIERS,
+            }
         }
         while let Some(None) = self.slots.back() {
             self.slots.pop_back();
+        }
+        if self.slots.is_empty() && self.scattered.take().is_some() {
+            // Contiguous again, from the identifier behind this one.
+            self.first = identifier.get() % IDENTIFIERS;
         }
         if self.slots.is_empty() && self.slots.capacity() > 64 {
             // A session that is idle again owns no large table.
@@ -207,13 +286,12 @@ impl InFlightWindow {
             .find(|position| self.slots.get(*position).is_some_and(waits))?;
         self.resend_from = position + 1;
         self.waiting -= 1;
-        let identifier = self.identifier(position);
         let entry = self.slots.get_mut(position)?.as_mut()?;
         entry.stage = match entry.stage {
             Stage::Resend | Stage::Published => Stage::Published,
             Stage::ResendRelease | Stage::Released => Stage::Released,
         };
-        Some((identifier, entry))
+        Some((entry.identifier, entry))
     }
 
     /// Whether something is to be sent again.
@@ -229,15 +307,10 @@ impl InFlightWindow {
 
     /// Takes out the messages for which `wanted` is true, in order.
     pub fn take_where(&mut self, wanted: impl Fn(&InFlight) -> bool) -> Vec<Queued> {
-        let position = |(position, slot): (usize, &Option<InFlight>)| {
-            slot.as_ref()
-                .filter(|entry| wanted(entry))
-                .map(|_| position)
-        };
-        let positions: Vec<_> = self.slots.iter().enumerate().filter_map(position).collect();
-        let identifiers: Vec<_> = positions
-            .into_iter()
-            .map(|position| self.identifier(position))
+        let entries = self.slots.iter().flatten();
+        let identifiers: Vec<_> = entries
+            .filter(|entry| wanted(entry))
+            .map(|entry| entry.identifier)
             .collect();
         identifiers
             .into_iter()
@@ -354,6 +427,40 @@ mod tests {
             window.push(queued("t"));
         }
         assert!(!window.is_open(u16::MAX, u32::MAX));
+        // One that is done gives its own identifier, wherever it stands.
+        for value in [40_000, 1, 65_535, 2] {
+            let identifier = PacketIdentifier::new(value).unwrap();
+            window.remove(identifier).unwrap();
+            assert!(window.is_open(u16::MAX, u32::MAX));
+            assert_eq!(window.push(queued("t")), identifier);
+            assert!(!window.is_open(u16::MAX, u32::MAX));
+        }
+    }
+
+    #[test]
+    fn one_that_is_never_acknowledged_stops_nothing_and_costs_little() {
+        let mut window = InFlightWindow::default();
+        let stuck = window.push(queued("t"));
+        let mut before = stuck;
+        let mut most = 0;
+        for _ in 0..200_000 {
+            assert!(window.is_open(3, u32::MAX));
+            let identifier = window.push(queued("t"));
+            assert!(identifier != stuck && identifier != before, "it is in use");
+            if before != stuck {
+                assert!(window.remove(before).is_some());
+            }
+            before = identifier;
+            most = most.max(window.slots.len());
+        }
+        assert!(most <= SPARSE_SLOTS + 1, "{most} slots");
+        window.connection_lost();
+        assert_eq!(window.resend_next().map(|(id, _)| id), Some(stuck));
+        assert!(window.remove(stuck).is_some());
+        assert!(window.remove(before).is_some());
+        assert!(window.is_empty() && window.scattered.is_none());
+        let next = window.push(queued("t"));
+        assert_eq!(next.get(), before.get() % 65_535 + 1);
     }
 
     #[test]

@@ -151,3 +151,14 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_does_nothing_is_small() {
+        // Also as an entry of the table of sessions.
+        assert!(size_of::<Option<Session>>() <= 96);
+    }
+}

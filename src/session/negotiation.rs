@@ -24,8 +24,6 @@ pub struct Terms {
     pub outbound_alias_max: u16,
     /// Keep Alive in force, seconds; 0 is none.
     pub keep_alive_s: u16,
-    /// How long the session lives after the connection, seconds.
-    pub session_expiry_interval_s: u32,
     /// Whether CONNECT asked for a session that outlives the connection, whatever became of it.
     pub session_expiry_asked: bool,
     /// Whether Reason String and User Properties may go into any packet [MQTT-3.1.2-29].
@@ -41,7 +39,6 @@ impl Terms {
             packet_bytes_max: u32::MAX,
             outbound_alias_max: 0,
             keep_alive_s: 0,
-            session_expiry_interval_s: 0,
             session_expiry_asked: false,
             problem_information: true,
         }
@@ -65,7 +62,6 @@ impl Terms {
                 .unwrap_or(0)
                 .min(listener.topic_alias_maximum_outgoing),
             keep_alive_s: keep_alive(connect.keep_alive_s, listener, version),
-            session_expiry_interval_s: session_expiry(connect, session),
             session_expiry_asked: properties.session_expiry_interval_s.unwrap_or(0) > 0,
             problem_information: properties.request_problem_information.unwrap_or(true),
         }
@@ -73,14 +69,19 @@ impl Terms {
 
     /// What CONNACK says about the terms: what differs from the specification's defaults, and what the
     /// broker is able to do (3.2.2.3).
-    pub fn connack<'a>(&self, asked: &Connect<'_>, listener: &'a ListenerLimits) -> Properties<'a> {
+    pub fn connack<'a>(
+        &self,
+        asked: &Connect<'_>,
+        session_expiry_interval_s: u32,
+        listener: &'a ListenerLimits,
+    ) -> Properties<'a> {
         let capabilities = &listener.capabilities;
         let asked_expiry = asked.properties.session_expiry_interval_s.unwrap_or(0);
         let maximum_qos = capabilities.maximum_qos;
         let wants_response = asked.properties.request_response_information == Some(true);
         Properties {
-            session_expiry_interval_s: (asked_expiry != self.session_expiry_interval_s)
-                .then_some(self.session_expiry_interval_s),
+            session_expiry_interval_s: (asked_expiry != session_expiry_interval_s)
+                .then_some(session_expiry_interval_s),
             receive_maximum: Some(capabilities.receive_maximum),
             maximum_qos: (maximum_qos < 2).then_some(maximum_qos == 1),
             retain_available: (!capabilities.retain_available).then_some(false),
@@ -129,8 +130,9 @@ fn keep_alive(asked_s: u16, listener: &ListenerLimits, version: ProtocolVersion)
     }
 }
 
-/// In 3.1 and 3.1.1 a session that is not clean has no expiry of its own: the configured one is used.
-fn session_expiry(connect: &Connect<'_>, session: &SessionLimits) -> u32 {
+/// How long the session lives after the connection, seconds. In 3.1 and 3.1.1 a session that is not clean has
+/// no expiry of its own: the configured one is used.
+pub fn session_expiry_interval_s(connect: &Connect<'_>, session: &SessionLimits) -> u32 {
     let asked = match (connect.protocol_version.is_v5(), connect.clean_start) {
         (true, _) => connect.properties.session_expiry_interval_s.unwrap_or(0),
         (false, true) => 0,

@@ -11,7 +11,7 @@ use crate::net::ring::Token;
 #[derive(Debug)]
 pub struct ListenerGate {
     open: AtomicU32,
-    connections_max: u32,
+    connections_max: AtomicU32,
 }
 
 impl ListenerGate {
@@ -19,15 +19,21 @@ impl ListenerGate {
     pub fn new(connections_max: u32) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicU32::new(0),
-            connections_max,
+            connections_max: AtomicU32::new(connections_max),
         })
+    }
+
+    /// Lets at most `connections_max` in from now on; those that are in stay.
+    pub fn limit(&self, connections_max: u32) {
+        self.connections_max
+            .store(connections_max, Ordering::Relaxed);
     }
 
     /// Lets one more in, unless the listener is full.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Permit> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let permit = Permit(Arc::clone(self));
-        (before < self.connections_max).then_some(permit)
+        (before < self.connections_max.load(Ordering::Relaxed)).then_some(permit)
     }
 }
 
@@ -68,6 +74,25 @@ pub(super) enum State {
     Finishing,
 }
 
+/// How the network ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The client closed it.
+    Closed,
+    /// It was reset.
+    Reset,
+}
+
+impl Loss {
+    /// The cause in words.
+    pub(super) fn cause(self) -> &'static str {
+        match self {
+            Self::Closed => "the client closed the connection",
+            Self::Reset => "the connection was reset",
+        }
+    }
+}
+
 /// A socket of this shard.
 #[derive(Debug)]
 pub(super) struct NetConnection {
@@ -82,11 +107,23 @@ pub(super) struct NetConnection {
     pub(super) peer: PeerAddress,
     /// Received and not taken yet: a part of a packet, or what a paused connection left.
     pub(super) carry: Vec<u8>,
-    /// Why the network ended a paused connection: what was received before is taken first.
-    pub(super) ended: Option<&'static str>,
+    /// How the network ended a paused connection: what was received before is taken first.
+    pub(super) ended: Option<Loss>,
+    /// Whether a timer looks after it because it was paused.
+    pub(super) watched: bool,
     /// In which turn `turn_cost` was spent.
-    pub(super) turn: u64,
+    pub(super) turn: u32,
     /// What its packets have cost in that turn, in the unit of its budget.
-    pub(super) turn_cost: usize,
+    pub(super) turn_cost: u32,
     pub(super) permit: Permit,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_does_nothing_is_small() {
+        assert!(size_of::<NetConnection>() <= 80);
+    }
 }

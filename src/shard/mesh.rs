@@ -8,15 +8,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::broker::envelope::Batch;
+use crate::config::Config;
 use crate::config::limits::READ_BATCHES_MAX;
 
 use super::connection::Handover;
 use super::question::Question;
+use super::reconfigure::ListenerChange;
 
 /// What comes into an inbox.
 #[derive(Debug)]
@@ -27,8 +30,23 @@ pub enum Message {
     Adopt(Box<Handover>),
     /// A question of the control thread.
     Ask(Box<Question>),
+    /// The configuration is this from now on.
+    Reconfigure(Arc<Config>),
+    /// Listeners are opened, moved or closed. Every shard has a configuration with their places by then.
+    Listeners(Vec<ListenerChange>),
+    /// Answer from within a turn: which shard, and how many connections it has.
+    Beat(Sender<(u16, usize)>),
     /// Stop accepting, tell the clients, and end when they are gone.
     Drain,
+}
+
+/// Why a shard did not get a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// It is no more.
+    Ended,
+    /// Its inbox stays full.
+    Stuck,
 }
 
 /// Wakes a shard that sleeps in its ring.
@@ -94,6 +112,22 @@ impl Peer {
             }
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Err(message),
         }
+    }
+
+    /// The same from a thread that may wait, for a message that must not be lost: a full inbox is emptied
+    /// within a turn.
+    ///
+    /// # Errors
+    /// The shard has ended or takes nothing for so long.
+    pub fn send_within(&self, message: Message, patience: Duration) -> Result<(), Unsent> {
+        self.sender
+            .send_timeout(message, patience)
+            .map_err(|error| match error {
+                SendTimeoutError::Disconnected(_) => Unsent::Ended,
+                SendTimeoutError::Timeout(_) => Unsent::Stuck,
+            })?;
+        self.doorbell.ring();
+        Ok(())
     }
 
     /// Gives the shard a batch back that it sent, empty. It is not woken; if it has enough of them, the

@@ -11,9 +11,11 @@ pub mod mesh;
 mod output;
 mod question;
 mod receive;
+mod reconfigure;
 mod turn;
 mod watch;
 
 pub use connection::ListenerGate;
 pub use question::{Question, Reply};
+pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

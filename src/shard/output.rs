@@ -9,7 +9,7 @@ use crate::net::ring::{Chunk, SendBatch, Token};
 use crate::observability::counters::EndCause;
 
 use super::Shard;
-use super::connection::State;
+use super::connection::{Loss, State};
 use super::turn::{Timer, log_abandoned};
 
 /// How long a client may take to close at shutdown, milliseconds: it has been told, and everybody waits.
@@ -92,7 +92,7 @@ impl Shard {
                 self.flush(token, now);
             }
             Err(_) => {
-                self.lost(token, "the connection was reset", now);
+                self.lost(token, Loss::Reset, now);
                 let goes_on = self
                     .connection(token)
                     .is_some_and(|connection| connection.state == State::Paused);
@@ -146,7 +146,7 @@ impl Shard {
     pub(super) fn abandon(&mut self, token: Token, counted: EndCause, cause: &'static str) {
         self.broker.count_ended(counted);
         if let Some(connection) = self.connection(token) {
-            log_abandoned(connection.peer, cause);
+            log_abandoned(&connection.peer, cause);
         }
         self.finish(token);
     }

@@ -65,9 +65,9 @@ impl Shard {
         (question.reply.0)(answer);
     }
 
-    fn address(&self, row: &ClientRow) -> Option<PeerAddress> {
+    fn address(&self, row: &ClientRow) -> Option<&PeerAddress> {
         let connection = self.connections.get(row.slot? as usize)?.as_deref()?;
-        Some(connection.peer)
+        Some(&connection.peer)
     }
 
     fn complete_stats(&self, stats: &mut ShardStats) {
@@ -87,14 +87,18 @@ impl Shard {
 }
 
 /// Whether a client has this address: with its port, or without.
-fn is_at(address: PeerAddress, wanted: &str) -> bool {
+fn is_at(address: &PeerAddress, wanted: &str) -> bool {
     address.to_string() == wanted || ip_text(address).is_some_and(|ip| ip == wanted)
 }
 
 /// An address without its port.
-pub(super) fn ip_text(address: PeerAddress) -> Option<String> {
+pub(super) fn ip_text(address: &PeerAddress) -> Option<String> {
     match address {
-        PeerAddress::Tcp(address) => Some(address.ip().to_canonical().to_string()),
+        PeerAddress::V4(address) => Some(address.ip().to_string()),
+        PeerAddress::V6(address) => {
+            let ip = std::net::IpAddr::V6(*address.ip());
+            Some(ip.to_canonical().to_string())
+        }
         PeerAddress::Unix | PeerAddress::Unknown => None,
     }
 }

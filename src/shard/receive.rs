@@ -1,14 +1,16 @@
 //! Received bytes: to the broker in place, with what is incomplete carried over to the next receive.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::broker::{Budget, Flow, Now, Placement, placement};
 use crate::mqtt::frame::{Framing, frame};
 use crate::net::ring::{Buffer, Token};
 
 use super::Shard;
-use super::connection::State;
+use super::connection::{Loss, State};
 use super::turn::Timer;
 
 impl Shard {
@@ -63,53 +65,63 @@ impl Shard {
                 State::Finishing => self.close_if_idle(token),
                 _ => {}
             },
-            Ok(None) => self.lost(token, "the client closed the connection", now),
-            Err(_) => self.lost(token, "the connection was reset", now),
+            Ok(None) => self.lost(token, Loss::Closed, now),
+            Err(_) => self.lost(token, Loss::Reset, now),
         }
     }
 
     /// The network has ended a connection. What a paused one has received before is taken first: it may be
     /// a DISCONNECT, or messages that other clients wait for.
-    pub(super) fn lost(&mut self, token: Token, cause: &'static str, now: Now) {
+    pub(super) fn lost(&mut self, token: Token, loss: Loss, now: Now) {
         let Some(connection) = self.connection(token) else {
             return;
         };
         if connection.state == State::Paused && !connection.carry.is_empty() {
-            if connection.ended.is_none() {
-                connection.ended = Some(cause);
-                self.start_unread_timer(token, now);
-            }
+            connection.ended.get_or_insert(loss);
+            self.watch_paused(token, now);
             return;
         }
         if matches!(connection.state, State::Home | State::Paused) {
-            self.broker.network_closed(token.slot, cause, now);
+            self.broker.network_closed(token.slot, loss.cause(), now);
         }
         self.finish(token);
     }
 
-    fn start_unread_timer(&mut self, token: Token, now: Now) {
+    /// Looks after a paused connection in a while, again and again for as long as it is paused.
+    fn watch_paused(&mut self, token: Token, now: Now) {
         let linger_ms = u64::from(self.config.network.close_linger_s) * 1000;
-        self.wheel
-            .set(now.mono_ms + linger_ms, Timer::Unread(token));
+        if let Some(connection) = self.connection(token)
+            && !connection.watched
+        {
+            connection.watched = true;
+            self.wheel
+                .set(now.mono_ms + linger_ms, Timer::Unread(token));
+        }
     }
 
-    /// Gives up on a connection that the client has ended and that waits for it to read.
+    /// Gives up on a connection that the client has ended and that waits for it to read. Nothing is received
+    /// while a connection is paused, so its end does not come by itself.
     pub(super) fn check_unread(&mut self, token: Token, now: Now) {
         let unread = self.broker.is_output_full(token.slot);
         let Some(connection) = self.connection(token) else {
             return;
         };
-        let Some(cause) = connection
-            .ended
-            .filter(|_| connection.state == State::Paused)
-        else {
+        connection.watched = false;
+        if connection.state != State::Paused {
             return;
-        };
-        if unread {
-            connection.state = State::Home;
-            self.lost(token, cause, now);
-        } else {
-            self.start_unread_timer(token, now);
+        }
+        match connection.ended {
+            Some(loss) if unread => {
+                connection.state = State::Home;
+                self.lost(token, loss, now);
+            }
+            ended => {
+                if ended.is_none() && unread && has_hung_up(&connection.socket) {
+                    // From now on it has time to read.
+                    connection.ended = Some(Loss::Closed);
+                }
+                self.watch_paused(token, now);
+            }
         }
     }
 
@@ -240,8 +252,8 @@ impl Shard {
         match flow {
             Flow::Continue => {
                 connection.state = State::Home;
-                if let Some(cause) = connection.ended {
-                    self.lost(token, cause, now);
+                if let Some(loss) = connection.ended {
+                    self.lost(token, loss, now);
                 } else if !connection.receiving {
                     self.arm_receive(token);
                 }
@@ -252,6 +264,7 @@ impl Shard {
                     self.ring.cancel_receive(token);
                 }
                 self.paused.push(token.slot);
+                self.watch_paused(token, now);
             }
             // The broker has put it into its list of connections with something to do.
             Flow::Closing => {}
@@ -295,7 +308,7 @@ impl Shard {
     /// What is left of a connection's share of this turn.
     fn budget(&mut self, token: Token) -> Budget {
         let turn = self.turns;
-        let share = self.config.network.receive_budget_bytes as usize;
+        let share = self.config.network.receive_budget_bytes;
         let Some(connection) = self.connection(token) else {
             return Budget { bytes: 0 };
         };
@@ -304,19 +317,28 @@ impl Shard {
             connection.turn_cost = 0;
         }
         Budget {
-            bytes: share.saturating_sub(connection.turn_cost),
+            bytes: share.saturating_sub(connection.turn_cost) as usize,
         }
     }
 
     /// Notes what is left of a budget.
     fn spend(&mut self, token: Token, left: Budget) {
-        let share = self.config.network.receive_budget_bytes as usize;
-        let cost = share.saturating_sub(left.bytes);
+        let share = self.config.network.receive_budget_bytes;
+        // Not more is left than there was.
+        let left = u32::try_from(left.bytes).unwrap_or(share);
+        let cost = share.saturating_sub(left);
         self.watch.weigh(token.slot, cost);
         if let Some(connection) = self.connection(token) {
             connection.turn_cost = cost;
         }
     }
+}
+
+/// Whether a client has closed its sending side or all of it, without taking what it has sent before.
+fn has_hung_up(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+    let found = poll(&mut fds, Some(&Timespec::default()));
+    found.is_ok_and(|found| found > 0)
 }
 
 /// Appends a received buffer to its connection's carry.

@@ -35,6 +35,8 @@ const MESH_RETRY: Duration = Duration::from_millis(1);
 /// A listener's socket for one shard.
 #[derive(Debug)]
 pub struct ListenerSocket {
+    /// Its place in the configuration.
+    pub place: u16,
     /// Listens.
     pub socket: OwnedFd,
     /// Counts over all shards.
@@ -50,7 +52,7 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// The same for all.
     pub hasher: TopicHasher,
-    /// In the order of the configuration.
+    /// All that are open.
     pub listeners: Vec<ListenerSocket>,
     /// Its own end of the mesh.
     pub inbox: Inbox,
@@ -61,11 +63,15 @@ pub struct Setup {
 }
 
 #[derive(Debug)]
-struct Listener {
+pub(super) struct Listener {
+    /// In the configuration.
+    pub(super) place: u16,
     socket: OwnedFd,
     gate: Arc<ListenerGate>,
-    token: Token,
-    armed: bool,
+    pub(super) token: Token,
+    pub(super) armed: bool,
+    /// Nobody is accepted any more; it goes when accept has ended.
+    pub(super) closing: bool,
     /// Connections that were refused since the last line about them.
     refused: u64,
     /// When the next such line may be logged.
@@ -82,7 +88,7 @@ pub(super) enum Timer {
     /// A client that has ended its stream may not read what it waits for.
     Unread(Token),
     /// Descriptors may be there again.
-    Accept(u16),
+    Accept(Token),
     /// The grace time of a shutdown is over.
     Grace,
 }
@@ -94,7 +100,7 @@ pub struct Shard {
     pub(super) hasher: TopicHasher,
     pub(super) broker: Broker,
     pub(super) ring: Ring,
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// By slot.
     pub(super) connections: Vec<Option<Box<NetConnection>>>,
     /// Slots whose carry waits for a later turn.
@@ -109,7 +115,8 @@ pub struct Shard {
     pub(super) wheel: TimerWheel<Timer>,
     due: Vec<Timer>,
     started: (Instant, u64),
-    pub(super) turns: u64,
+    /// Counts the turns, and wraps.
+    pub(super) turns: u32,
     pub(super) watch: Watch,
     open: usize,
     draining: bool,
@@ -140,26 +147,13 @@ impl Shard {
         );
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
-        let mut listeners = Vec::new();
-        for ListenerSocket { socket, gate } in setup.listeners {
-            let token = ring.open();
-            ring.accept_multishot(socket.as_fd(), token);
-            listeners.push(Listener {
-                socket,
-                gate,
-                token,
-                armed: true,
-                refused: 0,
-                refused_line_ms: 0,
-            });
-        }
-        Ok(Self {
+        let mut shard = Self {
             id: setup.id,
             config: setup.config,
             hasher: setup.hasher,
             broker,
             ring,
-            listeners,
+            listeners: Vec::new(),
             connections: Vec::new(),
             paused: Vec::new(),
             handovers: Vec::new(),
@@ -175,7 +169,34 @@ impl Shard {
             open: 0,
             draining: false,
             grace_over: false,
-        })
+        };
+        for listener in setup.listeners {
+            shard.listen(listener);
+        }
+        Ok(shard)
+    }
+
+    /// Accepts at a listener from now on.
+    pub(super) fn listen(
+        &mut self,
+        ListenerSocket {
+            place,
+            socket,
+            gate,
+        }: ListenerSocket,
+    ) {
+        let token = self.ring.open();
+        self.listeners.push(Listener {
+            place,
+            socket,
+            gate,
+            token,
+            armed: false,
+            closing: false,
+            refused: 0,
+            refused_line_ms: 0,
+        });
+        self.arm_accept(token);
     }
 
     /// Runs until the shard has drained.
@@ -199,7 +220,7 @@ impl Shard {
         let entered = self.ring.turn(wait);
         self.inbox.doorbell().set_awake();
         entered?;
-        self.turns += 1;
+        self.turns = self.turns.wrapping_add(1);
         let (now, now_us) = times(self.started);
         self.watch.begin(now_us, self.broker.traffic());
         self.broker.begin_turn(now_us);
@@ -245,7 +266,7 @@ impl Shard {
             .get(stall.heaviest as usize)
             .and_then(Option::as_deref)
             .filter(|_| stall.heaviest_cost > 0)
-            .map_or(PeerAddress::Unknown, |connection| connection.peer);
+            .map_or(PeerAddress::Unknown, |connection| connection.peer.clone());
         tracing::warn!(
             shard = self.id.0,
             turn_ms = stall.turn_us / 1000,
@@ -323,57 +344,60 @@ impl Shard {
     }
 
     fn accepted(&mut self, token: Token, result: io::Result<OwnedFd>, more: bool, now: Now) {
-        let Some(place) = self
+        let Some(index) = self
             .listeners
             .iter()
             .position(|listener| listener.token == token)
         else {
             return;
         };
-        // The configuration has far fewer listeners.
-        let index = u16::try_from(place).unwrap_or(u16::MAX);
-        let listener = &mut self.listeners[place];
+        let listener = &mut self.listeners[index];
+        let place = listener.place;
         listener.armed = more;
+        if listener.closing {
+            self.let_go(token);
+            return;
+        }
         match result {
             Ok(socket) => match listener.gate.enter() {
                 Some(_) if self.is_banned(&socket, now) => {
                     self.broker.count_ended(EndCause::Banned);
-                    log_abandoned(PeerAddress::of(&socket), "the address is banned");
+                    log_abandoned(&PeerAddress::of(&socket), "the address is banned");
                 }
-                Some(permit) if !self.draining => self.admit(socket, index, permit, now),
-                Some(_) => log_abandoned(PeerAddress::of(&socket), "the server is shutting down"),
+                Some(permit) if !self.draining => self.admit(socket, place, permit, now),
+                Some(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
                 None => {
                     self.broker.count_ended(EndCause::ConnectionsMax);
-                    self.note_refused(place, PeerAddress::of(&socket), now);
+                    self.note_refused(index, PeerAddress::of(&socket), now);
                 }
             },
             Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(
-                    listener = self.config.listeners[place].name,
+                    listener = self.config.listeners[usize::from(place)].name,
                     %error,
                     "cannot accept; raise LimitNOFILE (ulimit -n); trying again in {ACCEPT_RETRY_MS} ms"
                 );
                 self.wheel
-                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(index));
+                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(token));
                 return;
             }
             Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
         }
         if !more {
-            self.arm_accept(index);
+            self.arm_accept(token);
         }
     }
 
     /// Whether nobody may connect from where this connection comes from.
     fn is_banned(&self, socket: &OwnedFd, now: Now) -> bool {
-        let address = || ip_text(PeerAddress::of(socket)).unwrap_or_default();
+        let address = || ip_text(&PeerAddress::of(socket)).unwrap_or_default();
         self.broker.is_banned_address(address, now)
     }
 
     /// Logs that a listener is full: one line for all who knock within a moment.
-    fn note_refused(&mut self, place: usize, address: PeerAddress, now: Now) {
-        let listener = &mut self.listeners[place];
+    fn note_refused(&mut self, index: usize, address: PeerAddress, now: Now) {
+        let listener = &mut self.listeners[index];
         listener.refused += 1;
         if now.mono_ms < listener.refused_line_ms {
             return;
@@ -381,16 +405,21 @@ impl Shard {
         listener.refused_line_ms = now.mono_ms + REFUSED_LINE_EVERY_MS;
         let refused = std::mem::take(&mut listener.refused);
         tracing::warn!(
-            listener = self.config.listeners[place].name,
+            listener = self.config.listeners[usize::from(listener.place)].name,
             %address,
             refused,
             "connection refused: connections_max is reached; raise it or close others"
         );
     }
 
-    fn arm_accept(&mut self, index: u16) {
-        if let Some(listener) = self.listeners.get_mut(usize::from(index))
+    fn arm_accept(&mut self, token: Token) {
+        let listener = self
+            .listeners
+            .iter_mut()
+            .find(|listener| listener.token == token);
+        if let Some(listener) = listener
             && !self.draining
+            && !listener.closing
             && !listener.armed
         {
             listener.armed = true;
@@ -422,6 +451,7 @@ impl Shard {
             peer,
             carry: Vec::new(),
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit,
@@ -500,6 +530,12 @@ impl Shard {
                     questions += 1;
                     self.answer(*question, now);
                 }
+                Some(Message::Reconfigure(config)) => self.reconfigure(config, now),
+                Some(Message::Listeners(changes)) => self.change_listeners(changes),
+                Some(Message::Beat(answer)) => {
+                    // Whoever asks has room for an answer of each shard, or is gone.
+                    let _ = answer.try_send((self.id.0, self.open));
+                }
                 Some(Message::Drain) => self.drain(now),
             }
         }
@@ -509,7 +545,7 @@ impl Shard {
     /// A connection has come home.
     fn adopt(&mut self, handover: Handover, now: Now) {
         if self.draining {
-            log_abandoned(handover.peer, "the server is shutting down");
+            log_abandoned(&handover.peer, "the server is shutting down");
             return;
         }
         let token = self.ring.open();
@@ -523,6 +559,7 @@ impl Shard {
             peer: handover.peer,
             carry: handover.unread,
             ended: None,
+            watched: false,
             turn: 0,
             turn_cost: 0,
             permit: handover.permit,
@@ -553,7 +590,7 @@ impl Shard {
                 }
                 Timer::Linger(token) => self.finish(token),
                 Timer::Unread(token) => self.check_unread(token, now),
-                Timer::Accept(listener) => self.arm_accept(listener),
+                Timer::Accept(token) => self.arm_accept(token),
                 Timer::Grace => self.grace_over = true,
             }
         }
@@ -627,7 +664,7 @@ impl Shard {
                 .connections
                 .get(ended.slot as usize)
                 .and_then(Option::as_deref);
-            let address = connection.map_or(PeerAddress::Unknown, |connection| connection.peer);
+            let address = connection.map_or(&PeerAddress::Unknown, |connection| &connection.peer);
             let code = ended.reason_code as u8;
             let client = &*shortened(&ended.client_identifier);
             if ended.by_broker {
@@ -640,7 +677,7 @@ impl Shard {
 }
 
 /// Logs the end of a connection that has not come home.
-pub(super) fn log_abandoned(address: PeerAddress, cause: &'static str) {
+pub(super) fn log_abandoned(address: &PeerAddress, cause: &'static str) {
     tracing::info!(client = "", %address, cause, "connection ended by the broker");
 }
 

@@ -13,7 +13,7 @@ fn shard() -> (Shard, std::net::SocketAddr) {
     let mut config = Config::default();
     config.listeners[0].address = "127.0.0.1:0".parse().unwrap();
     let unix = &config.listeners[0].unix;
-    let mut bound = listener::bind(&config.listeners[0].address, unix, 1, 16).unwrap();
+    let mut bound = listener::bind(&config.listeners[0].address, unix, 1, 16, false).unwrap();
     let ListenAddress::Tcp(address) = bound.address else {
         panic!("{bound:?}");
     };
@@ -23,6 +23,7 @@ fn shard() -> (Shard, std::net::SocketAddr) {
         config: Arc::new(config),
         hasher: TopicHasher::new(1),
         listeners: vec![ListenerSocket {
+            place: 0,
             socket: bound.sockets.pop().unwrap(),
             gate: ListenerGate::new(10),
         }],
@@ -87,7 +88,7 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
     let counts = shard.ring.counts();
     let enters = counts.enters - before.enters;
     assert!(
-        enters <= shard.turns - turns,
+        enters <= u64::from(shard.turns - turns),
         "{enters} enters in {} turns",
         shard.turns - turns
     );
@@ -95,5 +96,8 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
         counts.sends - before.sends,
         ROUNDS * (SUBSCRIBERS as u64 + 1)
     );
-    assert!(shard.turns - turns <= ROUNDS * 4, "messages share turns");
+    assert!(
+        u64::from(shard.turns - turns) <= ROUNDS * 4,
+        "messages share turns"
+    );
 }

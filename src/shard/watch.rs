@@ -24,7 +24,7 @@ pub(super) struct Watch {
     longest_us: u64,
     longest: Option<Work>,
     /// The connection whose packets cost most in this turn.
-    heaviest: (u32, usize),
+    heaviest: (u32, u32),
     /// The last question that was answered in this turn.
     asked: Option<&'static str>,
     line_us: u64,
@@ -37,7 +37,7 @@ pub(super) struct Stall {
     pub(super) work_us: u64,
     pub(super) turn_us: u64,
     pub(super) heaviest: u32,
-    pub(super) heaviest_cost: usize,
+    pub(super) heaviest_cost: u32,
     pub(super) asked: Option<&'static str>,
 }
 
@@ -69,7 +69,7 @@ impl Watch {
 
     /// A connection's packets have cost so much in this turn.
     #[inline]
-    pub(super) fn weigh(&mut self, slot: u32, cost: usize) {
+    pub(super) fn weigh(&mut self, slot: u32, cost: u32) {
         if cost > self.heaviest.1 {
             self.heaviest = (slot, cost);
         }

@@ -224,9 +224,9 @@ fn all_identifiers_may_be_unacknowledged_and_the_next_message_waits() {
     hoarder.expect_nothing_before_pong();
     expect_counted(&broker, "publish/dropped/outbox_full", 50..=50);
     // The one that is free again is taken.
-    hoarder.acknowledge(Kind::PubAck, 1);
+    hoarder.acknowledge(Kind::PubAck, 40_000);
     let message = hoarder.expect(Kind::Publish);
-    assert_eq!((message.identifier, message.text()), (1, "65535"));
+    assert_eq!((message.identifier, message.text()), (40_000, "65535"));
     hoarder.expect_nothing_before_pong();
     expect_growth_below(&broker, before, 64 * MIB);
     for identifier in 1..=u16::MAX {
@@ -236,6 +236,44 @@ fn all_identifiers_may_be_unacknowledged_and_the_next_message_waits() {
         assert_eq!(hoarder.message().text(), n.to_string());
     }
     hoarder.expect_nothing_before_pong();
+    others.expect_served();
+}
+
+#[test]
+fn a_return_with_all_identifiers_in_flight_holds_nobody_up() {
+    const ALL: usize = 65_535;
+    let broker = Broker::with("session.in_flight_max = 65535");
+    let connect = || Connect::new("hoarder").v311().resume();
+    let mut hoarder = Client::connect(&broker, connect());
+    hoarder.subscribe("hoard", 1);
+    let mut writer = broker.client_of(Version::V311, "writer");
+    for first in (0..ALL).step_by(1_000) {
+        let numbers = first..(first + 1_000).min(ALL);
+        let bytes: Vec<u8> = numbers
+            .clone()
+            .flat_map(|n| {
+                let publish = Publish::new("hoard", []).qos(1);
+                publish
+                    .identifier((n % 1_000) as u16 + 1)
+                    .bytes(Version::V311)
+            })
+            .collect();
+        writer.send_raw(&bytes);
+        for _ in numbers {
+            hoarder.expect(Kind::Publish);
+            writer.expect(Kind::PubAck);
+        }
+    }
+    let others = Others::of(&broker);
+    for _ in 0..2 {
+        hoarder.cut();
+        hoarder = Client::connect(&broker, connect());
+        for identifier in 1..=ALL {
+            let message = hoarder.expect(Kind::Publish);
+            assert_eq!(usize::from(message.identifier), identifier);
+            assert!(message.dup);
+        }
+    }
     others.expect_served();
 }
 

@@ -72,24 +72,44 @@ fn a_reset_behind_a_paused_connection_ends_it_after_its_packets() {
     again.disconnect();
 }
 
-#[test]
-fn a_client_that_has_ended_and_does_not_read_is_let_go() {
-    let broker = Broker::with("network.close_linger_s = 1\nnetwork.output_bytes_max = \"4KiB\"");
+/// A client that reads nothing of what it has been sent, and one that gets its Will.
+fn deaf_and_watch(broker: &Broker) -> (Client, Client) {
     let mut watch = broker.client("watch");
     watch.subscribe("will", 0);
     let connect = Connect::new("deaf").will(Will::new("will", b"gone"));
-    let mut deaf = Client::connect(&broker, connect);
+    let mut deaf = Client::connect(broker, connect);
     deaf.subscribe("flow", 1);
     let mut writer = broker.client("writer");
     for _ in 0..900 {
         writer.publish("flow", vec![0; 20_000], 1);
     }
-    // The broker finds a packet and the end together.
+    (deaf, watch)
+}
+
+const DEAF: &str = "network.close_linger_s = 1\nnetwork.output_bytes_max = \"4KiB\"";
+
+#[test]
+fn a_client_that_has_ended_and_does_not_read_is_let_go() {
+    let broker = Broker::with(DEAF);
+    let (mut deaf, mut watch) = deaf_and_watch(&broker);
+    // The broker finds a packet and the end together, unless the signal is slow.
     broker.signal(Signal::STOP);
     deaf.send_raw(&PINGREQ);
     let end = Shutdown::Write;
     deaf.stream().shutdown(end).expect("a half close");
     broker.signal(Signal::CONT);
+    watch.expect_message("will", "gone");
+}
+
+#[test]
+fn a_client_that_ends_while_it_is_paused_and_does_not_read_is_let_go() {
+    let broker = Broker::with(DEAF);
+    let (mut deaf, mut watch) = deaf_and_watch(&broker);
+    deaf.send_raw(&PINGREQ);
+    // Longer than the broker looks after a paused connection for the first time.
+    watch.expect_nothing(1_500);
+    let end = Shutdown::Write;
+    deaf.stream().shutdown(end).expect("a half close");
     watch.expect_message("will", "gone");
 }
 

@@ -209,7 +209,7 @@ proptest! {
             };
             assert_eq!(ack.packet_identifier.get(), identifier);
             assert_eq!(ack.reason_code as u8, code);
-            assert_eq!(listed(&ack.properties), sorted(&properties));
+            assert_eq!(listed(&ack.properties.unwrap_or_default()), sorted(&properties));
         });
     }
 

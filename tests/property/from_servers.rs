@@ -168,7 +168,7 @@ proptest! {
             let ack = Acknowledgement {
                 packet_identifier: number(identifier),
                 reason_code: code,
-                properties: decoded,
+                properties: Some(decoded),
             };
             let packet = match kind {
                 Kind::PubAck => Packet::PubAck(ack),

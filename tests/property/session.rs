@@ -304,3 +304,44 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    // Each case is long enough for identifiers to come again.
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn what_is_never_acknowledged_stops_no_other(
+        stuck in proptest::collection::btree_set(0..100_000_u32, 1..8),
+        losses in proptest::collection::btree_set(0..150_000_u32, 0..5),
+        lag in 1..20_usize,
+    ) {
+        let mut window = InFlightWindow::default();
+        let mut model: Vec<Known> = Vec::new();
+        for number in 0..150_000 {
+            let room = u16::try_from(model.len() + 1).expect("few");
+            prop_assert!(window.is_open(room, u32::MAX), "{} are in flight", model.len());
+            let identifier = window.push(queued(number, None, 0));
+            prop_assert!(model.iter().all(|known| known.identifier != identifier));
+            model.push(Known { identifier, number, group: false, stage: Stage::Published });
+            let others = model.iter().filter(|known| !stuck.contains(&known.number)).count();
+            if others > lag {
+                // Not always the oldest.
+                let nth = number as usize * 7 % others;
+                let mut places = (0..model.len()).filter(|at| !stuck.contains(&model[*at].number));
+                let known = model.remove(places.nth(nth).expect("one of them"));
+                let entry = window.remove(known.identifier).expect("it is in flight");
+                prop_assert_eq!(self::number(&entry.queued), known.number);
+            }
+            if losses.contains(&number) {
+                window.connection_lost();
+                model.iter_mut().for_each(|known| known.stage = Stage::Resend);
+                resend(&mut window, &mut model, usize::MAX);
+            }
+            prop_assert_eq!(window.len(), model.len());
+        }
+        for known in model {
+            prop_assert!(window.remove(known.identifier).is_some());
+        }
+        prop_assert_eq!((window.len(), window.bytes()), (0, 0));
+    }
+}

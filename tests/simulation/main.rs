@@ -16,6 +16,8 @@
 )]
 
 mod client;
+#[cfg(feature = "deliberate-faults")]
+mod faults;
 mod found;
 mod model;
 #[path = "../support/packet.rs"]

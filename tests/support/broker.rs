@@ -55,6 +55,16 @@ impl Broker {
         })
     }
 
+    /// With `settings`; writes into its own directory that it runs and with what.
+    pub fn recorded(settings: &str) -> Self {
+        Self::launch(settings, |program, config| {
+            let mut command = Command::new(program);
+            command.arg("run").arg("--config").arg(config);
+            command.env("RUNTIME_DIRECTORY", config.parent().expect("a directory"));
+            command
+        })
+    }
+
     /// With arguments to `run` and no configuration file.
     pub fn with_arguments(arguments: &[&str]) -> Self {
         Self::launch("", |program, _| {
@@ -252,6 +262,11 @@ impl Broker {
             .parse()
             .expect("a number");
         kib * 1024
+    }
+
+    /// Its process number.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     fn pid(&self) -> Pid {

@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         placement::pin(&[cpu])?;
     }
     let address = ListenAddress::Tcp(options.listen);
-    let mut bound = listener::bind(&address, &UnixOptions::default(), 1, BACKLOG)
+    let mut bound = listener::bind(&address, &UnixOptions::default(), 1, BACKLOG, false)
         .map_err(|error| io::Error::other(error.to_string()))?;
     eprintln!("ringmq-bench: floor listening on {}", bound.address);
     let listening: OwnedFd = bound

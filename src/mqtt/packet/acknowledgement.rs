@@ -15,17 +15,18 @@ pub struct Acknowledgement<'a> {
     pub packet_identifier: PacketIdentifier,
     /// Always Success before 5.0.
     pub reason_code: ReasonCode,
-    /// Reason String and User Properties.
-    pub properties: Properties<'a>,
+    /// Reason String and User Properties; mostly none.
+    pub properties: Option<Properties<'a>>,
 }
 
 impl<'a> Acknowledgement<'a> {
     /// An acknowledgement without properties.
+    #[inline]
     pub fn new(packet_identifier: PacketIdentifier, reason_code: ReasonCode) -> Self {
         Self {
             packet_identifier,
             reason_code,
-            properties: Properties::default(),
+            properties: None,
         }
     }
 
@@ -47,7 +48,8 @@ impl<'a> Acknowledgement<'a> {
         }
         ack.reason_code = reason_code(reader.u8()?, kind)?;
         if !reader.is_empty() {
-            ack.properties = Properties::decode(&mut reader, Carrier::Acknowledgement)?;
+            let properties = Properties::decode(&mut reader, Carrier::Acknowledgement)?;
+            ack.properties = (!properties.is_empty()).then_some(properties);
         }
         reader.finish()?;
         Ok(ack)
@@ -57,16 +59,16 @@ impl<'a> Acknowledgement<'a> {
     #[inline]
     pub fn encode(&self, version: ProtocolVersion, kind: PacketType, out: &mut Vec<u8>) {
         let [high, low] = self.packet_identifier.get().to_be_bytes();
-        let has_properties = !self.properties.is_empty();
-        if !version.is_v5() || (self.reason_code == ReasonCode::Success && !has_properties) {
+        let properties = self.properties.filter(|properties| !properties.is_empty());
+        if !version.is_v5() || (self.reason_code == ReasonCode::Success && properties.is_none()) {
             out.extend_from_slice(&[kind.first_byte(), 2, high, low]);
             return;
         }
         encode_packet(out, kind.first_byte(), |body| {
             put_u16(body, self.packet_identifier.get());
             body.push(self.reason_code as u8);
-            if has_properties {
-                self.properties.encode(body);
+            if let Some(properties) = properties {
+                properties.encode(body);
             }
         });
     }

@@ -85,6 +85,7 @@ impl PacketType {
     }
 
     /// The first byte of a packet of this type, without PUBLISH's flags.
+    #[inline]
     pub fn first_byte(self) -> u8 {
         let flags = match self {
             Self::PubRel | Self::Subscribe | Self::Unsubscribe => 0b0010,

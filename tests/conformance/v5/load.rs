@@ -1,6 +1,69 @@
 //! Limits under load: Packet Identifiers, Receive Maximum in both directions, queues.
 
+use std::collections::HashSet;
+
 use super::*;
+
+/// Sends `count` messages of QoS 1 with the numbers as payload, `window` at a time.
+fn flood(
+    mut writer: Client,
+    topic: String,
+    count: usize,
+    window: usize,
+) -> std::thread::JoinHandle<Client> {
+    std::thread::spawn(move || {
+        let (mut sent, mut acknowledged) = (0, 0);
+        while acknowledged < count {
+            let mut bytes = Vec::new();
+            while sent < count && sent - acknowledged < window {
+                let identifier = u16::try_from(sent % 60_000 + 1).unwrap();
+                let publish = Publish::new(&topic, sent.to_string())
+                    .qos(1)
+                    .identifier(identifier);
+                bytes.extend(publish.bytes(Version::V5));
+                sent += 1;
+            }
+            writer.send_raw(&bytes);
+            assert_eq!(writer.expect(Kind::PubAck).code, 0);
+            acknowledged += 1;
+        }
+        writer
+    })
+}
+
+#[test]
+fn with_all_identifiers_in_use_the_next_message_waits_for_one() {
+    let scene = Scene::with("session.in_flight_max = 65535");
+    let topic = scene.topic("t");
+    let mut reader = scene.client("reader");
+    reader.subscribe(&topic, 1);
+    let total = 65_545;
+    let writer = flood(scene.client("writer"), topic.clone(), total, 1_000);
+    let mut in_use = HashSet::new();
+    while in_use.len() < 65_535 {
+        let message = reader.expect(Kind::Publish);
+        assert!(
+            in_use.insert(message.identifier),
+            "{} is in use",
+            message.identifier
+        );
+    }
+    let mut writer = writer.join().expect("the writer");
+    reader.expect_nothing_before_pong();
+    // QoS 0 needs none.
+    writer.publish(&topic, "QoS 0", 0);
+    assert_eq!(reader.expect(Kind::Publish).text(), "QoS 0");
+    // Each that is given back is taken at once.
+    for (n, identifier) in (65_535..total).zip([30_000, 1, 65_535, 2, 30_001, 3, 30_000, 1, 5, 4]) {
+        reader.acknowledge(Kind::PubAck, identifier);
+        let message = reader.expect(Kind::Publish);
+        assert_eq!(
+            (message.identifier, message.text()),
+            (identifier, &*n.to_string())
+        );
+    }
+    reader.expect_nothing_before_pong();
+}
 
 #[test]
 fn receive_maximum_holds_in_both_directions_under_load() {

@@ -7,8 +7,8 @@ use crate::packet::{Kind, Packet, Version};
 use crate::property;
 use crate::trace;
 
-use super::session::{Expected, InFlight, Phase};
-use super::{Message, Model, topics};
+use super::session::{Asking, Expected, InFlight, Phase};
+use super::{Message, Model, Publication, topics};
 
 /// Properties that a PUBLISH of the broker's own making has beside those that it forwards.
 const OWN: [u8; 3] = [
@@ -440,10 +440,20 @@ impl Model {
             packet.qos == message.qos.min(*qos)
                 && identifiers.is_none_or(|found| found.iter().copied().eq(expected))
         };
+        // An owner that had a newer one when it could be asked does not send an older one.
+        let publications = &self.publications;
+        let replaced = |asking: &Asking| {
+            of_topic.iter().any(|other| {
+                let settled = publications[*other].settled;
+                is_older(publications, *publication, *other)
+                    && settled.is_some_and(|settled| settled < asking.since)
+            })
+        };
         let (asked, connections) = (&session.asking, session.connections);
         let possible = asked.iter().enumerate().filter(|(_, asking)| {
             (asking.told || asking.connection < connections)
                 && !asking.gone
+                && !replaced(asking)
                 && topics::matches(asking.filter, message.topic)
                 && asking.options.iter().any(right)
         });
@@ -507,11 +517,7 @@ impl Model {
 
     /// Whether `one` was there before `other` for every shard.
     pub(super) fn is_older(&self, one: usize, other: usize) -> bool {
-        let (first, second) = (&self.publications[one], &self.publications[other]);
-        let same_tick = first.tick.is_some() && first.tick == second.tick;
-        let same_shard = first.shard == second.shard && first.at < second.at && !same_tick;
-        let settled = first.settled.is_some_and(|settled| settled < second.at);
-        same_shard || (settled && !same_tick)
+        is_older(&self.publications, one, other)
     }
 
     fn check_properties(&self, conn: usize, message: &Message, packet: &Packet) {
@@ -565,6 +571,14 @@ impl Model {
             message.number
         );
     }
+}
+
+fn is_older(publications: &[Publication], one: usize, other: usize) -> bool {
+    let (first, second) = (&publications[one], &publications[other]);
+    let same_tick = first.tick.is_some() && first.tick == second.tick;
+    let same_shard = first.shard == second.shard && first.at < second.at && !same_tick;
+    let settled = first.settled.is_some_and(|settled| settled < second.at);
+    same_shard || (settled && !same_tick)
 }
 
 /// Whether each of the `wishes` can have one of the places in it for itself.
