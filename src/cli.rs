@@ -3,6 +3,8 @@
 //! Called by `main`. Arguments override the configuration file. Usage errors end the process with exit code
 //! 2, as clap does it.
 
+pub mod admin;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -42,6 +44,9 @@ enum Subcommands {
     },
     /// Let a running broker read its configuration again; the difference is printed
     Reload(ReloadArguments),
+    /// See into a running broker, act on it, or speak MQTT with one
+    #[command(flatten)]
+    Admin(admin::AdminCommand),
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
@@ -63,6 +68,8 @@ pub enum Command {
     },
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
+    /// See into a running broker, act on it, or speak MQTT with one.
+    Admin(Box<admin::AdminCommand>),
     /// Explain a key, or all.
     Explain {
         /// The key or section.
@@ -208,6 +215,7 @@ fn command(cli: Cli) -> Command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Admin(command)) => Command::Admin(Box::new(command)),
         Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }

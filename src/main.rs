@@ -37,6 +37,7 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
+        Command::Admin(command) => ringmq::command::admin::run(&command),
         Command::Reload(arguments) => reload::ask(&arguments).map(|text| print_block(&text)),
         Command::Check {
             explain: Some(key), ..

@@ -139,7 +139,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["config"]),
     (
         "command",
-        &["cli", "config", "net", "observability", "runtime"],
+        &["cli", "config", "mqtt", "net", "observability", "runtime"],
     ),
 ];
 

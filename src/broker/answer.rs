@@ -491,9 +491,9 @@ impl Broker {
     ) -> DecisionRow {
         let (what, cause) = What::words(entry.what());
         let came = [What::Received as u8, What::Arrived as u8].contains(&entry.what());
-        let age_ms = now.mono_ms - entry.at_ms(now.mono_ms);
+        let started_unix_ms = now.unix_s.saturating_sub(now.mono_ms / 1000) * 1000;
         DecisionRow {
-            at_unix_ms: (now.unix_s * 1000).saturating_sub(age_ms),
+            at_unix_ms: started_unix_ms + entry.at_ms(now.mono_ms),
             shard: self.id.0,
             what: what.into(),
             cause: cause.map(Into::into),
