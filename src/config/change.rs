@@ -25,6 +25,10 @@ pub const NEEDS_RESTART: &[&str] = &[
     "network.receive_buffer_bytes",
     "network.mesh_staged_bytes_max",
     "network.inbox_batches_max",
+    "admin.address",
+    "admin.socket",
+    "admin.token_file",
+    "observability.recorder_entries",
 ];
 
 /// Puts back what only a restart changes.
@@ -40,6 +44,8 @@ fn keep_what_needs_a_restart(config: &mut Config, running: &Config) {
     network.receive_buffer_bytes = now.receive_buffer_bytes;
     network.mesh_staged_bytes_max = now.mesh_staged_bytes_max;
     network.inbox_batches_max = now.inbox_batches_max;
+    config.admin.clone_from(&running.admin);
+    config.observability.recorder_entries = running.observability.recorder_entries;
 }
 
 /// One difference, as it is printed: `session.in_flight_max: 1024 -> 7`.

@@ -85,7 +85,7 @@ pub(super) struct NewBan {
     #[schema(min_length = 1)]
     value: String,
     /// For how long; until the broker ends if it is not set.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4_294_967_295u64, value_type = Option<u64>)]
     seconds: Option<u32>,
     /// Why, for those who read the list.
     #[schema(max_length = 256)]

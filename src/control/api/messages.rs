@@ -200,7 +200,7 @@ pub(super) struct NewMessage {
     #[serde(default)]
     retain: bool,
     /// Message Expiry Interval, seconds.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 4_294_967_295u64, value_type = Option<u64>)]
     message_expiry_interval_s: Option<u32>,
     /// Content Type.
     content_type: Option<String>,

@@ -33,7 +33,7 @@ pub(super) struct WhyQuery {
     /// Topic Name or Topic Filter.
     topic: Option<String>,
     /// How far back, seconds; 300 if it is not set.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 4_294_967_295u64, value_type = Option<u64>)]
     last_s: Option<u32>,
     /// Rows at most, the latest; 100 if it is not set.
     #[param(minimum = 1, maximum = 1000)]
@@ -45,8 +45,7 @@ pub(super) struct WhyQuery {
 pub(super) struct Why {
     /// The decisions, in the order of time.
     decisions: Vec<DecisionRow>,
-    /// The time of the oldest decision that any shard still has is not known; this many were left out since
-    /// there are more than `limit`.
+    /// How many earlier ones were left out, since there are more than `limit`.
     left_out: u64,
 }
 
