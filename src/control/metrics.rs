@@ -168,7 +168,10 @@ impl Snapshot {
             ),
         ];
         for (name, help, value) in all {
-            gauges(encoder, name, help, None, vec![([("", ""); 0], value)])?;
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&value)?;
         }
         let memory = [
             ("resident", resident_bytes()),
@@ -239,18 +242,23 @@ impl Snapshot {
         let ended = ended.map(|(cause, count)| ([("cause", cause)], count));
         let help = "Connections that the broker ended, by cause";
         counters(encoder, "connections_ended", help, None, ended.collect())?;
-        let none = [("", ""); 0];
-        let accepted = vec![(none, sum.connections_accepted)];
-        let help = "Connections that got a CONNACK with Success";
-        counters(encoder, "connections_accepted", help, None, accepted)?;
-        let expired = vec![(none, sum.sessions_expired)];
-        counters(
-            encoder,
-            "sessions_expired",
-            "Sessions that expired",
-            None,
-            expired,
-        )
+        for (name, help, value) in [
+            (
+                "connections_accepted",
+                "Connections that got a CONNACK with Success",
+                sum.connections_accepted,
+            ),
+            (
+                "sessions_expired",
+                "Sessions that expired",
+                sum.sessions_expired,
+            ),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+        }
+        Ok(())
     }
 
     /// A sample for each shard.

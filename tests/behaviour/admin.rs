@@ -605,10 +605,10 @@ fn a_trace_shows_what_passes_and_payloads_only_if_asked() {
     let mut client = admin.broker.client("t");
     admin.act("GET", "/v1/trace?topic=t/%23&payloads=true", None, 200);
     client.publish("t/1", "secret", 1);
-    client.publish("other", "x", 1);
+    client.publish("elsewhere", "x", 1);
     let seen = admin.look(&format!("/v1/trace?topic=t/%23&cursor={cursor}"));
     assert_eq!(seen["decisions"][0]["topic"], json!("t/1"));
-    assert!(!seen.to_string().contains("secret") && !seen.to_string().contains("other"));
+    assert!(!seen.to_string().contains("secret") && !seen.to_string().contains("elsewhere"));
     let with = admin.act(
         "GET",
         &format!("/v1/trace?topic=t/%23&payloads=true&cursor={cursor}"),

@@ -71,12 +71,12 @@ fn value(key: &'static Key) -> BoxedStrategy<String> {
                 .boxed()
         }
         // Local, so that it needs no token file beside it.
-        Kind::Text { .. } if key.section == Section::Admin && key.name == "address" => {
-            any::<u16>().prop_map(|port| format!("\"127.0.0.1:{port}\"")).boxed()
-        }
-        Kind::Text { .. } if key.section == Section::Admin => text()
-            .prop_map(|text| format!("\"/{}", &text[1..]))
+        Kind::Text { .. } if key.section == Section::Admin && key.name == "address" => any::<u16>()
+            .prop_map(|port| format!("\"127.0.0.1:{port}\""))
             .boxed(),
+        Kind::Text { .. } if key.section == Section::Admin => {
+            text().prop_map(|text| format!("\"/{}", &text[1..])).boxed()
+        }
         Kind::Text { .. } => text().boxed(),
         Kind::Cpus { .. } => btree_set(0..4_096_usize, 1..6)
             .prop_map(|cpus| format!("{:?}", cpus.into_iter().rev().collect::<Vec<_>>()))
