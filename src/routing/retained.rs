@@ -453,7 +453,7 @@ mod tests {
         };
         assert!(store.set(message("a", None), &limits, 0));
         let larger = MessageView {
-            payload: b"larger",
+            payload: &[b'x'; 200],
             ..message("a", None).view()
         }
         .to_message();
