@@ -95,15 +95,8 @@ impl Broker {
 
     fn row(&mut self, index: SessionIndex, now: Now) -> Option<ClientRow> {
         let connection = self.clients.connected(index).map(|(slot, _, connection)| {
-            let rate = connection.traffic.rate(now.mono_ms);
-            (
-                slot,
-                connection.terms,
-                connection.traffic.opened_ms,
-                connection.listener,
-                rate,
-                connection.output.bytes(),
-            )
+            let output_bytes = connection.output.bytes() as u64;
+            (slot, connection.terms, connection.listener, output_bytes)
         });
         let session = self.clients.session(index)?;
         let delivery = session.delivery.as_deref();
@@ -120,7 +113,9 @@ impl Broker {
             bytes_held: queued_bytes + in_flight_bytes,
             ..ClientRow::default()
         };
-        if let Some((slot, terms, opened_ms, listener, rate, output_bytes)) = connection {
+        if let Some((slot, terms, listener, output_bytes)) = connection {
+            let traffic = self.clients.traffic(slot);
+            let connected_s = (now.mono_ms / 1000).saturating_sub(traffic.opened_s.into());
             row.connected = true;
             row.slot = Some(slot);
             row.listener = self
@@ -129,12 +124,13 @@ impl Broker {
                 .get(usize::from(listener))
                 .map(|listener| listener.name.clone());
             row.protocol = Some(version_name(terms.version).into());
-            row.connected_s = Some(now.mono_ms.saturating_sub(opened_ms) / 1000);
+            row.connected_s = Some(connected_s);
+            row.messages = traffic.messages;
             row.keep_alive_s = Some(terms.keep_alive_s);
             row.in_flight_max = Some(terms.in_flight_max);
-            row.messages_per_s = rate;
-            row.output_bytes = output_bytes as u64;
-            row.bytes_held += output_bytes as u64;
+            row.messages_per_s = traffic.messages as f32 / connected_s.max(1) as f32;
+            row.output_bytes = output_bytes;
+            row.bytes_held += output_bytes;
         }
         Some(row)
     }
@@ -361,15 +357,14 @@ impl Broker {
             Some((&*name.filter, Some(&*name.share_name), *member))
         });
         let mut found = Vec::new();
-        let mut looked_at = skip;
-        for (filter, share_name, subscriber) in exact.chain(shared).skip(skip) {
+        let all = exact.chain(shared).skip(skip);
+        for (looked_at, (filter, share_name, subscriber)) in (skip..).zip(all) {
             if found.len() >= rows || looked_at - skip >= ASK_VISITS_MAX {
                 return Page {
                     rows: found,
                     next: Some(looked_at as Cursor),
                 };
             }
-            looked_at += 1;
             if search.is_none_or(|search| filter.contains(search)) {
                 found.extend(self.subscription_row(filter, share_name, &subscriber));
             }

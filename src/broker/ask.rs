@@ -246,7 +246,9 @@ pub struct ClientRow {
     pub output_bytes: u64,
     /// All bytes that are held for it.
     pub bytes_held: u64,
-    /// PUBLISH packets a second, both ways, between the last two looks at it.
+    /// PUBLISH packets of its connection, both ways; starts again after 4294967295.
+    pub messages: u32,
+    /// The same a second, on average since it is connected.
     pub messages_per_s: f32,
     /// Its slot, for the shard to fill in the address.
     #[serde(skip)]

@@ -17,7 +17,7 @@ use crate::routing::shared_subscription::Readiness;
 use crate::routing::topic_hash::TopicHasher;
 use crate::session::Session;
 
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Phase, Traffic};
 use super::delivery::Prefab;
 use super::output::Buffers;
 
@@ -27,6 +27,8 @@ pub(super) struct Clients {
     pub(super) config: Arc<Config>,
     hasher: TopicHasher,
     pub(super) connections: Vec<Option<Box<Connection>>>,
+    /// By slot.
+    traffic: Vec<Traffic>,
     pub(super) sessions: Slab<Session>,
     by_client: HashTable<SessionIndex>,
     /// Slots with new output or to be closed.
@@ -46,6 +48,7 @@ impl Clients {
             config,
             hasher,
             connections: Vec::new(),
+            traffic: Vec::new(),
             sessions: Slab::new(),
             by_client: HashTable::new(),
             dirty: Vec::new(),
@@ -65,8 +68,27 @@ impl Clients {
         let index = slot as usize;
         if index >= self.connections.len() {
             self.connections.resize_with(index + 1, || None);
+            self.traffic.resize_with(index + 1, Traffic::default);
         }
+        self.traffic[index] = Traffic {
+            // Fits for longer than any machine runs.
+            opened_s: (connection.last_packet_ms / 1000) as u32,
+            messages: 0,
+        };
         self.connections[index] = Some(Box::new(connection));
+    }
+
+    /// What passed through the connection in a slot.
+    pub(super) fn traffic(&self, slot: u32) -> Traffic {
+        self.traffic.get(slot as usize).copied().unwrap_or_default()
+    }
+
+    /// Counts a PUBLISH of the connection in a slot.
+    #[inline]
+    pub(super) fn count_message(&mut self, slot: u32) {
+        if let Some(traffic) = self.traffic.get_mut(slot as usize) {
+            traffic.messages = traffic.messages.wrapping_add(1);
+        }
     }
 
     pub(super) fn release(&mut self, slot: u32) {

@@ -33,34 +33,13 @@ pub struct Aliases {
     pub outbound: OutboundAliases,
 }
 
-/// What passed through a connection. The counts wrap; the rate is that between two marks.
+/// What passed through a connection, beside it, so that the connection stays small.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
-    /// When it came home, monotonic milliseconds.
-    pub opened_ms: u64,
-    /// PUBLISH packets, both ways.
+    /// When it came home, seconds since the process started.
+    pub opened_s: u32,
+    /// PUBLISH packets, both ways; wraps.
     pub messages: u32,
-    marked: u32,
-    marked_ms: u64,
-    rate: f32,
-}
-
-/// Marks of a connection's traffic are at least so far apart, milliseconds.
-const MARK_EVERY_MS: u64 = 1_000;
-
-impl Traffic {
-    /// Messages a second since the mark before, as it is known so far; sets a mark if the last is old.
-    pub fn rate(&mut self, now_ms: u64) -> f32 {
-        let since = self.marked_ms.max(self.opened_ms);
-        let elapsed_ms = now_ms.saturating_sub(since);
-        if elapsed_ms >= MARK_EVERY_MS {
-            let messages = self.messages.wrapping_sub(self.marked);
-            self.rate = messages as f32 * 1000.0 / elapsed_ms as f32;
-            self.marked = self.messages;
-            self.marked_ms = now_ms;
-        }
-        self.rate
-    }
 }
 
 /// One Network Connection.
@@ -87,8 +66,6 @@ pub struct Connection {
     pub unreleased: u16,
     /// Topic Aliases in use.
     pub aliases: Option<Box<Aliases>>,
-    /// PUBLISH packets received and sent, for its message rate.
-    pub traffic: Traffic,
 }
 
 impl Connection {
@@ -105,10 +82,6 @@ impl Connection {
             pending_subacks: 0,
             unreleased: 0,
             aliases: None,
-            traffic: Traffic {
-                opened_ms: now_ms,
-                ..Traffic::default()
-            },
         }
     }
 

@@ -281,7 +281,6 @@ impl Clients {
         else {
             return;
         };
-        connection.traffic.messages = connection.traffic.messages.wrapping_add(1);
         let plain = connection.terms.outbound_alias_max == 0;
         if publication.several && plain && publish.payload.len() >= LARGE_PAYLOAD_BYTES {
             let version = connection.version();
@@ -298,6 +297,7 @@ impl Clients {
             connection.dirty = true;
             self.dirty.push(slot);
         }
+        self.count_message(slot);
         self.sight.recorder.note(Entry::new(
             publication.view.topic_hash.0,
             session,

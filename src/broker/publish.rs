@@ -57,11 +57,11 @@ impl Broker {
             .count_received(publish.qos, publish.payload.len());
         let mut alias_topic = String::new();
         let topic = self.resolve_alias(slot, publish, &mut alias_topic)?;
-        let mut version = ProtocolVersion::V3_1_1;
-        if let Some(connection) = self.clients.connection_mut(slot) {
-            version = connection.version();
-            connection.traffic.messages = connection.traffic.messages.wrapping_add(1);
-        }
+        self.clients.count_message(slot);
+        let version = self
+            .clients
+            .connection(slot)
+            .map_or(ProtocolVersion::V3_1_1, |c| c.version());
         let fault = self.publish_fault(slot, topic, publish)?;
         if fault.is_some() {
             self.note_refused(session, topic, publish, now);

@@ -248,7 +248,7 @@ pub(super) async fn publish(
 fn message(new: NewMessage) -> Result<AdminMessage, Problem> {
     let most = usize::from(u16::MAX);
     let topic = text(new.topic, "topic", most)?;
-    if !topic_name::validate(&topic).is_ok() {
+    if topic_name::validate(&topic).is_err() {
         return Err(Problem::unprocessable("topic is no Topic Name"));
     }
     let qos = QoS::from_bits(new.qos)
