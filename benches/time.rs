@@ -64,3 +64,11 @@ fn mesh(bencher: Bencher<'_, '_>, payload_bytes: usize) {
         .counter(ItemsCount::new(shards::MESSAGES))
         .bench_local(|| shards.run());
 }
+
+#[divan::bench(args = [10_000, 100_000])]
+fn all_leave(bencher: Bencher<'_, '_>, subscribers: u32) {
+    bencher
+        .counter(ItemsCount::new(subscribers))
+        .with_inputs(|| matching::crowd(subscribers))
+        .bench_local_values(|mut crowd| crowd.run());
+}

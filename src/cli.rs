@@ -8,13 +8,14 @@ pub mod admin;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::address::ListenAddress;
 use crate::config::cpu_list::parse_cpu_list;
 use crate::config::keys::LOG_LEVELS;
-use crate::config::limits::SHARDS_MAX;
-use crate::config::{self, Config, ConfigErrors, Listener, LogFormat};
+use crate::config::limits::{Durability, SHARDS_MAX};
+use crate::config::{self, Config, ConfigErrors, Listener, LogFormat, Profile};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -42,15 +43,61 @@ enum Subcommands {
         #[arg(long, value_name = "KEY")]
         explain: Option<Option<String>>,
     },
+    /// Write another broker's configuration as one of ours, and list what needs a look
+    Import {
+        /// A mosquitto.conf
+        file: PathBuf,
+        /// Write the configuration here instead of to standard output
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Compare this machine with a profile and say what to change; changes nothing
+    Doctor(DoctorArguments),
     /// Let a running broker read its configuration again; the difference is printed
     Reload(ReloadArguments),
     /// See into a running broker, act on it, or speak MQTT with one
     #[command(flatten)]
     Admin(admin::AdminCommand),
+    /// Look into a data directory that no broker is using
+    Store {
+        /// What to do
+        #[command(subcommand)]
+        action: StoreAction,
+    },
+    /// Print the manual page, as roff
+    Man {
+        /// Of a command instead of the program
+        command: Option<String>,
+    },
+    /// Print what a shell reads to complete arguments
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
     /// Explain a key or a section of the configuration file, or all of them
     Explain {
         /// Like session.in_flight_max, in_flight_max or session
         key: Option<String>,
+    },
+}
+
+/// What to do with a data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum StoreAction {
+    /// Read all of it and say what is damaged; exit code 6 if anything is
+    Check {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Print every record, a line each
+    Dump {
+        /// The data directory
+        dir: PathBuf,
+    },
+    /// Print how much of what it holds
+    Stats {
+        /// The data directory
+        dir: PathBuf,
     },
 }
 
@@ -66,10 +113,31 @@ pub enum Command {
         /// Also explain this key, or all keys (`Some(None)`).
         explain: Option<Option<String>>,
     },
+    /// Translate another broker's configuration.
+    Import {
+        /// Its file.
+        file: PathBuf,
+        /// Where ours goes; standard output if not given.
+        output: Option<PathBuf>,
+    },
+    /// Compare the machine with a profile.
+    Doctor(DoctorArguments),
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
     /// See into a running broker, act on it, or speak MQTT with one.
     Admin(Box<admin::AdminCommand>),
+    /// Look into a data directory.
+    Store(StoreAction),
+    /// Print a manual page.
+    Man {
+        /// Of this command, or of the program.
+        command: Option<String>,
+    },
+    /// Print completions.
+    Completions {
+        /// For this shell.
+        shell: Shell,
+    },
     /// Explain a key, or all.
     Explain {
         /// The key or section.
@@ -95,6 +163,12 @@ pub struct RunArguments {
     /// How many shards; one for each core by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
     pub shards: Option<u16>,
+    /// Where sessions and retained messages are kept; without it they end with the process
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// What acknowledgements promise: nothing, to survive a killed process, or a loss of power
+    #[arg(long, value_name = "PROMISE", value_parser = ["memory", "os", "fsync"])]
+    pub durability: Option<String>,
     /// Least severe lines that are logged
     #[arg(long, value_name = "LEVEL", value_parser = LOG_LEVELS)]
     pub log_level: Option<String>,
@@ -104,6 +178,27 @@ pub struct RunArguments {
     /// Print the configuration with all defaults and end
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// The arguments of `ringmq doctor`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DoctorArguments {
+    /// balanced, latency, throughput or density [default: that of the configuration file]
+    #[arg(long, value_name = "PROFILE", value_parser = profile)]
+    pub profile: Option<Profile>,
+    /// Configuration file (TOML), for its limits and its profile
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Also measure how long a small write takes there until it is safe
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn profile(name: &str) -> Result<Profile, String> {
+    Profile::named(name).ok_or_else(|| "there are balanced, latency, throughput and density".into())
 }
 
 /// The arguments of `ringmq reload`.
@@ -143,6 +238,9 @@ pub enum ResolveError {
     /// The same `--listen` twice.
     #[error("--listen {0} is given twice")]
     Twice(ListenAddress),
+    /// A promise that nothing can keep.
+    #[error("--durability {0} needs --data-dir, or data_dir in the file: say where to keep it")]
+    NoDataDir(String),
 }
 
 impl RunArguments {
@@ -156,13 +254,26 @@ impl RunArguments {
             None => Config::default(),
         };
         if !self.listen.is_empty() {
-            config.listeners = self.listeners()?;
+            config.listeners = self.listeners(&config)?;
         }
         if let Some(cores) = &self.cores {
             config.cores = Some(cores.0.clone());
         }
         if let Some(shards) = self.shards {
             config.shards = Some(shards);
+        }
+        if self.data_dir.is_some() {
+            config.data_dir.clone_from(&self.data_dir);
+        }
+        if let Some(word) = &self.durability {
+            config.durability = match word.as_str() {
+                "memory" => Some(Durability::Memory),
+                "os" => Some(Durability::Os),
+                _ => Some(Durability::Fsync),
+            };
+            if config.data_dir.is_none() && word != "memory" {
+                return Err(ResolveError::NoDataDir(word.clone()));
+            }
         }
         if let Some(level) = &self.log_level {
             config.log.level.clone_from(level);
@@ -176,10 +287,11 @@ impl RunArguments {
     }
 
     /// Listeners with default limits: those of the file belong to its own listeners.
-    fn listeners(&self) -> Result<Vec<Listener>, ResolveError> {
+    fn listeners(&self, config: &Config) -> Result<Vec<Listener>, ResolveError> {
         let mut listeners: Vec<Listener> = Vec::new();
         for address in &self.listen {
             let mut listener = Listener::at(address.clone());
+            listener.limits = config.profile.listener_limits();
             listener.allow_anonymous |= self.allow_anonymous;
             if !listener.allow_anonymous {
                 return Err(ResolveError::Open(address.clone()));
@@ -210,13 +322,25 @@ pub fn parse_words(words: impl Iterator<Item = OsString>) -> Result<Command, cla
     Cli::try_parse_from(words).map(command)
 }
 
+/// The whole command line, for what is made from it.
+pub fn definition() -> clap::Command {
+    let mut definition = Cli::command();
+    definition.build();
+    definition
+}
+
 fn command(cli: Cli) -> Command {
     match cli.command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
         Some(Subcommands::Admin(command)) => Command::Admin(Box::new(command)),
+        Some(Subcommands::Import { file, output }) => Command::Import { file, output },
+        Some(Subcommands::Doctor(arguments)) => Command::Doctor(arguments),
         Some(Subcommands::Reload(arguments)) => Command::Reload(arguments),
+        Some(Subcommands::Store { action }) => Command::Store(action),
+        Some(Subcommands::Man { command }) => Command::Man { command },
+        Some(Subcommands::Completions { shell }) => Command::Completions { shell },
         Some(Subcommands::Explain { key }) => Command::Explain { key },
     }
 }
@@ -319,12 +443,15 @@ mod tests {
             ("--listen 1883", "127.0.0.1:1883"),
             ("--log-level loud", "trace"),
             ("--log-format xml", "json"),
+            ("--durability safe", "fsync"),
             ("check", "<FILE>"),
             ("--shards 2 explain", "cannot be used with"),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
         }
+        let promised = run("--durability os").resolve().unwrap_err();
+        assert!(promised.to_string().contains("--data-dir"), "{promised}");
         let error = run("--config /nonexistent/r.toml")
             .resolve()
             .unwrap_err()
@@ -333,6 +460,13 @@ mod tests {
             error.starts_with("/nonexistent/r.toml: cannot read"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn store() {
+        let stats = StoreAction::Stats { dir: "d".into() };
+        assert_eq!(parsed("store stats d"), Ok(Command::Store(stats)));
+        assert!(parsed("store stats").unwrap_err().contains("<DIR>"));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
-use ringmq::cli::{self, Command, RunArguments};
-use ringmq::command::Failure;
+use ringmq::cli::{self, Command, RunArguments, StoreAction};
 use ringmq::command::reload::{self, Reloader};
+use ringmq::command::{self, Failure, doctor, manual};
 use ringmq::config::{self, Config};
 use ringmq::control;
 use ringmq::net::listener::ListenError;
@@ -18,6 +18,7 @@ use ringmq::runtime::reload::Control;
 use ringmq::runtime::service::Service;
 use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
+use ringmq::storage::{StoreError, inspect};
 
 use signal_hook::consts::{SIGHUP, SIGTERM};
 
@@ -38,7 +39,15 @@ fn main() -> ExitCode {
             explain: None,
         } => check(&file),
         Command::Admin(command) => ringmq::command::admin::run(&command),
+        Command::Man { command } => manual::page(command.as_deref()).map(print_bytes),
+        Command::Completions { shell } => {
+            print_bytes(manual::completions(shell));
+            Ok(())
+        }
+        Command::Import { file, output } => import(&file, output.as_deref()),
+        Command::Doctor(arguments) => doctor::run(&arguments, print_block),
         Command::Reload(arguments) => reload::ask(&arguments).map(|text| print_block(&text)),
+        Command::Store(action) => look_into(&action),
         Command::Check {
             explain: Some(key), ..
         }
@@ -56,6 +65,42 @@ fn main() -> ExitCode {
 fn check(file: &std::path::Path) -> Result<(), Failure> {
     config::load(file).map_err(|errors| Failure::new(exit_code::CONFIGURATION, errors))?;
     print_block(&format!("{}: no errors\n", file.display()));
+    Ok(())
+}
+
+fn look_into(action: &StoreAction) -> Result<(), Failure> {
+    let failed = |error: StoreError| Failure::new(exit_code::STORAGE, error);
+    match action {
+        StoreAction::Check { dir } => {
+            let check = inspect::check(dir).map_err(failed)?;
+            print_block(&check.text);
+            match check.is_damaged {
+                true => Err(Failure::new(exit_code::STORAGE, "the store is damaged")),
+                false => Ok(()),
+            }
+        }
+        StoreAction::Dump { dir } => inspect::dump(dir, print_block).map_err(failed),
+        StoreAction::Stats { dir } => {
+            print_block(&inspect::stats(dir).map_err(failed)?);
+            Ok(())
+        }
+    }
+}
+
+fn print_bytes(bytes: Vec<u8>) {
+    print_block(&String::from_utf8_lossy(&bytes));
+}
+
+fn import(file: &std::path::Path, output: Option<&std::path::Path>) -> Result<(), Failure> {
+    let (toml, report) = command::import::run(file)?;
+    match output {
+        None => print_block(&toml),
+        Some(output) => std::fs::write(output, toml).map_err(|error| {
+            let cause = format!("cannot write {}: {error}", output.display());
+            Failure::new(exit_code::CONFIGURATION, cause)
+        })?,
+    }
+    eprint!("{report}");
     Ok(())
 }
 
@@ -96,6 +141,7 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
             LaunchError::Listen(ListenError::Owner { .. }) => exit_code::CONFIGURATION,
             LaunchError::Listen(ListenError::Bind { .. }) => exit_code::LISTEN,
             LaunchError::Shard { .. } => exit_code::KERNEL,
+            LaunchError::Store(_) | LaunchError::Log { .. } => exit_code::STORAGE,
             LaunchError::Mesh(_) => exit_code::UNEXPECTED,
         };
         Failure::new(code, error)
@@ -114,17 +160,21 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         running.drainer().drain();
         return Err(Failure::new(exit_code::CONFIGURATION, error));
     }
-    print_block(&startup::block(
+    let summary = running.store.as_ref().map(|store| store.summary.as_str());
+    let block = startup::block(
         &config,
         &running.listeners,
         &cpus,
         &kernel.line(),
+        summary,
         &places,
-    ));
+    );
     let listeners = std::mem::take(&mut running.listeners);
     let control = Control::new(config, running.peers(), listeners, passed);
     let service = Service::default();
     let mut reloader = Reloader::new(arguments.clone(), control, log, service.clone());
+    // What is written down is there before anybody is told.
+    print_block(&block);
     reloader.tell_ready();
     service.watch(running.peers());
     supervise(running, signals, &mut reloader, &service)
@@ -181,6 +231,9 @@ fn supervise(
             }
             Ok(Event::Signal(_)) => reloader.reload(),
             Ok(Event::Ended(Ok(()))) => return Err(unexpected(&"the shards ended by themselves")),
+            Ok(Event::Ended(Err(error @ LaunchError::Log { .. }))) => {
+                return Err(Failure::new(exit_code::STORAGE, error));
+            }
             Ok(Event::Ended(Err(error))) => return Err(unexpected(&error)),
             Err(error) => return Err(unexpected(&error)),
         }

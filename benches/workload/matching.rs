@@ -32,14 +32,8 @@ pub fn wildcard(filters: usize) -> Index {
 fn index(filters: usize, filter: impl Fn(usize) -> String) -> Index {
     let hasher = TopicHasher::new(7);
     let mut index = LocalIndex::new(hasher.clone());
-    let options = SubscriptionOptions {
-        qos: QoS::AtMostOnce,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAtSubscribe,
-    };
     for number in 0..filters {
-        index.subscribe(&filter(number), Subscriber::new(0, options, 0));
+        index.subscribe(&filter(number), Subscriber::new(0, options(), 0));
     }
     let topics = (0..TOPICS)
         .map(|at| at * (filters / TOPICS).max(1) % filters)
@@ -63,6 +57,42 @@ impl Index {
             self.found.clear();
             self.index.matching(topic, *hash, &mut self.found);
             assert_eq!(self.found.len(), 1);
+        }
+    }
+}
+
+fn options() -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos: QoS::AtMostOnce,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::SendAtSubscribe,
+    }
+}
+
+/// An index of one filter with many subscribers, who all leave.
+pub struct Crowd {
+    index: LocalIndex,
+    subscribers: u32,
+}
+
+/// `subscribers` subscribers of one filter.
+pub fn crowd(subscribers: u32) -> Crowd {
+    let mut index = LocalIndex::new(TopicHasher::new(7));
+    for session in 0..subscribers {
+        index.subscribe("crowd", Subscriber::new(session, options(), 0));
+    }
+    Crowd { index, subscribers }
+}
+
+impl Crowd {
+    /// All leave, the first ones first.
+    ///
+    /// # Panics
+    /// If one was not there.
+    pub fn run(&mut self) {
+        for session in 0..self.subscribers {
+            assert!(self.index.unsubscribe("crowd", session).is_some());
         }
     }
 }

@@ -1,15 +1,22 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP of a client (3.4 to 3.7, 4.3).
 
+use crate::journal::record::session_key;
+use crate::journal::{Origin, Record};
 use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::recorder::{Entry, What};
 use crate::routing::ids::SessionIndex;
+use crate::routing::interest_index::ShardBits;
 use crate::session::inflight::InFlight;
+use crate::session::outbox::Queued;
 
+use super::durable::{Acknowledge, Due};
+use super::envelope::Envelope;
 use super::fault::{self, Fault};
 use super::receive::Violation;
+use super::record::record_done;
 use super::{Broker, Now};
 
 const NOT_FOUND: Violation = Violation {
@@ -34,10 +41,12 @@ impl Broker {
         else {
             return Ok(());
         };
-        if let Some(entry) = delivery.in_flight.acknowledge(ack.packet_identifier) {
-            self.note_acknowledged(index, &entry, ack.packet_identifier, now);
-            self.after_acknowledgement(index, now);
-        }
+        let Some(done) = delivery.in_flight.acknowledge(ack.packet_identifier) else {
+            return Ok(());
+        };
+        self.note_acknowledged(index, &done, ack.packet_identifier, now);
+        self.record_acknowledged(index, &done.queued);
+        self.after_acknowledgement(index, now);
         Ok(())
     }
 
@@ -103,9 +112,11 @@ impl Broker {
     ) -> Result<(), Violation> {
         let identifier = ack.packet_identifier;
         let version = self.version(slot);
-        let Some(session) = self.clients.session_mut(index) else {
+        let Some(session) = self.clients.sessions.get_mut(index as usize) else {
             return Ok(());
         };
+        let (generation, epoch) = (session.generation, session.epoch);
+        let (number, durability) = session.log_key();
         let delivery = session.delivery_mut();
         if delivery
             .sample
@@ -117,13 +128,35 @@ impl Broker {
         let known = in_flight.release(identifier);
         if ack.reason_code.is_error() {
             if known {
-                in_flight.remove(identifier);
+                if let Some(done) = in_flight.remove(identifier) {
+                    self.record_acknowledged(index, &done.queued);
+                }
                 self.after_acknowledgement(index, now);
             }
             return Ok(());
         }
         if !known {
             self.answer_error(slot, PacketType::PubRel, identifier, NOT_FOUND);
+            return Ok(());
+        }
+        if let Some(entry) = in_flight.find(identifier)
+            && entry.queued.entry != 0
+        {
+            // PUBREL ends what the client remembers, so it must not forget more than the log does.
+            let record = Record::Received {
+                session: number,
+                entry: entry.queued.entry,
+            };
+            self.clients.journal.append(&record, durability);
+            let safe_at = self.clients.journal.end();
+            entry.safe_at = safe_at;
+            let due = Due::Release {
+                session: index,
+                generation,
+                epoch,
+                identifier,
+            };
+            self.clients.due.push_back((safe_at, due));
             return Ok(());
         }
         let release = Acknowledgement::new(identifier, ReasonCode::Success);
@@ -139,28 +172,87 @@ impl Broker {
         slot: u32,
         index: SessionIndex,
         ack: &Acknowledgement<'_>,
+        now: Now,
     ) -> Result<(), Violation> {
         let identifier = ack.packet_identifier;
         let version = self.version(slot);
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
         };
-        let known = session
-            .delivery
-            .as_mut()
-            .is_some_and(|delivery| delivery.inbound_qos2.remove(identifier));
-        if !known {
+        let delivery = session.delivery.as_mut();
+        let inbound = delivery.map(|delivery| &mut delivery.inbound_qos2);
+        let mut shards = None;
+        let released = inbound.is_some_and(|inbound| {
+            let released = inbound.release(identifier);
+            shards = released.then(|| inbound.take_shards(identifier)).flatten();
+            released
+        });
+        if !released {
             self.answer_error(slot, PacketType::PubComp, identifier, NOT_FOUND);
             return Ok(());
         }
         if let Some(connection) = self.clients.connection_mut(slot) {
             connection.unreleased = connection.unreleased.saturating_sub(1);
         }
+        if let Some(shards) = shards {
+            let to = self.addressee(slot);
+            let number = self.begin_acknowledgement(Acknowledge::PubComp { to, identifier });
+            self.close_origins(index, identifier, &shards, Some(number), now);
+            self.asked_all(number, None, now);
+            return Ok(());
+        }
         let complete = Acknowledgement::new(identifier, ReasonCode::Success);
         self.clients.send(slot, |out| {
             complete.encode(version, PacketType::PubComp, out)
         });
         Ok(())
+    }
+
+    /// The shards that have recorded a message forget where it came from.
+    pub(super) fn close_origins(
+        &mut self,
+        index: SessionIndex,
+        identifier: PacketIdentifier,
+        shards: &ShardBits,
+        asked: Option<u64>,
+        now: Now,
+    ) {
+        let Some(session_key) = self.session_key(index) else {
+            return;
+        };
+        let origin = Origin {
+            session_key,
+            packet_identifier: identifier.get(),
+        };
+        for shard in shards.iter() {
+            if let Some(number) = asked {
+                self.expect_answer(number);
+            }
+            if shard == self.id {
+                self.close_origin(shard, origin, asked, now);
+            } else {
+                self.mesh
+                    .stage(shard, Envelope::CloseOrigin { origin, asked });
+            }
+        }
+    }
+
+    /// A session's key in the origins of its messages.
+    pub(super) fn session_key(&self, index: SessionIndex) -> Option<u64> {
+        let session = self.clients.session(index)?;
+        let number = session.recorded.as_ref()?.number;
+        Some(session_key(
+            &self.hasher,
+            &session.client_identifier,
+            number,
+        ))
+    }
+
+    fn record_acknowledged(&mut self, index: SessionIndex, queued: &Queued) {
+        if let Some(session) = self.clients.sessions.get(index as usize) {
+            let (number, durability) = session.log_key();
+            record_done(&mut self.clients.journal, number, durability, queued);
+        }
     }
 
     /// PUBCOMP ends a QoS 2 delivery.
@@ -176,8 +268,9 @@ impl Broker {
             .and_then(|session| session.delivery.as_mut());
         let completed =
             delivery.and_then(|delivery| delivery.in_flight.complete(ack.packet_identifier));
-        if let Some(entry) = completed {
-            self.note_acknowledged(index, &entry, ack.packet_identifier, now);
+        if let Some(done) = completed {
+            self.note_acknowledged(index, &done, ack.packet_identifier, now);
+            self.record_acknowledged(index, &done.queued);
             self.after_acknowledgement(index, now);
         }
         Ok(())

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::config::limits::{ENDED_MAX, PENDING_SUBACKS_MAX};
+use crate::journal::record::Record;
 use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion, QoS};
 use crate::mqtt::packet::subscribe::SubscriptionOptions;
 use crate::mqtt::reason_code::ReasonCode;
@@ -26,7 +27,7 @@ const NO_SLOT: u32 = u32::MAX;
 
 impl Broker {
     /// Does what is asked for; questions that only read are answered elsewhere.
-    pub(super) fn act(&mut self, ask: Ask, now: Now) -> Answer {
+    pub(super) fn administer(&mut self, ask: Ask, now: Now) -> Answer {
         match ask {
             Ask::Kick { client, reason } => Answer::Done(self.kick(&client, &reason, now)),
             Ask::DeleteSession(client) => Answer::Done(self.delete_session(&client, now)),
@@ -59,7 +60,7 @@ impl Broker {
             .clients
             .find(client)
             .and_then(|index| self.clients.session(index))
-            .and_then(|session| session.connection);
+            .and_then(|session| session.connection());
         let Some(slot) = slot else {
             return false;
         };
@@ -78,7 +79,7 @@ impl Broker {
         let Some(session) = self.clients.session_mut(index) else {
             return false;
         };
-        let connection = session.connection;
+        let connection = session.connection();
         // It ends with its connection, and so the Will is due at once.
         session.expiry_interval_s = 0;
         match connection {
@@ -109,7 +110,7 @@ impl Broker {
         let slot = self
             .clients
             .session(index)
-            .and_then(|session| session.connection);
+            .and_then(|session| session.connection());
         let listener = slot
             .and_then(|slot| self.clients.connection(slot))
             .map_or(0, |connection| connection.listener);
@@ -126,6 +127,17 @@ impl Broker {
             };
         let mut all = Changes::default();
         let subscriber = Subscriber::new(index, options, 0);
+        if self.records(index) {
+            if self.clients.journal.is_full() {
+                return Answer::Refused("the store is full");
+            }
+            self.record_of(index, |session| Record::Subscribed {
+                session,
+                filter: text,
+                options: options.to_byte(),
+                identifier: 0,
+            });
+        }
         self.add_subscription(&filter, subscriber, options, &mut all);
         let (changes, retained) = all.into_parts();
         let retained: SmallVec<[_; 1]> = retained;
@@ -142,6 +154,7 @@ impl Broker {
             reason_codes: Vec::new(),
             cause: None,
             retained,
+            safe_at: 0,
         });
         self.release_subacks(now);
         Answer::Done(true)
@@ -157,6 +170,12 @@ impl Broker {
         };
         let mut changes = Vec::new();
         let removed = self.remove_one(index, &filter, &mut changes);
+        if removed && self.records(index) {
+            self.record_of(index, |session| Record::Unsubscribed {
+                session,
+                filter: text,
+            });
+        }
         self.broadcast(changes);
         Answer::Done(removed)
     }
@@ -177,6 +196,7 @@ impl Broker {
         let publisher = Publisher {
             session: None,
             hash: 0,
+            asked: None,
         };
         self.route(&mut Publication::new(view), publisher, now);
     }

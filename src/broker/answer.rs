@@ -29,7 +29,7 @@ fn page(cursor: Cursor, length: usize) -> (std::ops::Range<usize>, Option<Cursor
 
 impl Broker {
     /// Answers a question of the control thread: a bounded piece of work.
-    pub fn answer(&mut self, ask: Ask, now: Now) -> Answer {
+    pub fn answer_question(&mut self, ask: Ask, now: Now) -> Answer {
         match ask {
             Ask::Stats => Answer::Stats(Box::new(self.stats())),
             Ask::Census { cursor } => self.census(cursor, now),
@@ -78,7 +78,7 @@ impl Broker {
                 }));
                 Answer::Payloads(trace.map_or_else(Vec::new, |trace| trace.payloads))
             }
-            act => self.act(act, now),
+            act => self.administer(act, now),
         }
     }
 
@@ -150,7 +150,7 @@ impl Broker {
             };
             let wanted = filter
                 .connected
-                .is_none_or(|connected| connected == session.connection.is_some())
+                .is_none_or(|connected| connected == session.connection().is_some())
                 && filter
                     .search
                     .as_ref()

@@ -2,12 +2,14 @@
 //!
 //! Apart from [`super::Broker`], so that messages can be delivered while an index is read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::config::Config;
+use crate::journal::Journal;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::properties::Properties;
 use crate::observability::counters::Counters;
@@ -19,6 +21,7 @@ use crate::session::Session;
 
 use super::connection::{Connection, Phase, Traffic};
 use super::delivery::Prefab;
+use super::durable::Due;
 use super::output::Buffers;
 
 /// Sessions and connections.
@@ -39,6 +42,11 @@ pub(super) struct Clients {
     pub(super) sight: Sight,
     /// What routing has cost so far, in bytes of a connection's share of a turn.
     pub(super) routing_cost: u64,
+    /// What is recorded and not yet handed to the log.
+    pub(super) journal: Journal,
+    /// What is done when the log is safe up to a position, in order: at most one or two for each record that
+    /// is not safe yet, which `unwritten_bytes_max` bounds.
+    pub(super) due: VecDeque<(u64, Due)>,
 }
 
 impl Clients {
@@ -57,6 +65,8 @@ impl Clients {
             counters: Counters::default(),
             sight,
             routing_cost: 0,
+            journal: Journal::off(),
+            due: VecDeque::new(),
         }
     }
 
@@ -132,7 +142,7 @@ impl Clients {
         session: SessionIndex,
     ) -> Option<(u32, &mut Session, &mut Connection)> {
         let session = self.sessions.get_mut(session as usize)?;
-        let slot = session.connection?;
+        let slot = session.connection()?;
         let connection = self.connections.get_mut(slot as usize)?.as_deref_mut()?;
         Some((slot, session, connection))
     }
@@ -168,6 +178,12 @@ impl Clients {
         };
         self.by_client.insert_unique(hash.0, index, rehash);
         index
+    }
+
+    /// One more than the highest index of a session.
+    pub(super) fn session_places(&self) -> SessionIndex {
+        // As in `add_session`.
+        u32::try_from(self.sessions.capacity()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn remove_session(&mut self, index: SessionIndex) -> Option<Session> {
@@ -264,7 +280,7 @@ impl Clients {
     /// Whether a member of a shared group can take a message now.
     pub(super) fn readiness(&self, session: SessionIndex) -> Option<Readiness> {
         let session = self.session(session)?;
-        let Some(connection) = session.connection.and_then(|slot| self.connection(slot)) else {
+        let Some(connection) = session.connection().and_then(|slot| self.connection(slot)) else {
             return session.is_persistent().then_some(Readiness::Offline);
         };
         let (in_flight, open, waiting) =

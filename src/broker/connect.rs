@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use crate::config::limits::Durability;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::frame::{Framing, frame};
 use crate::mqtt::packet::PacketType;
@@ -122,11 +123,12 @@ impl Broker {
         };
         let will = connect.will.as_ref().map(|will| Box::new(self.will(will)));
         if let Some(session) = self.clients.session_mut(session_index) {
-            session.connection = Some(slot);
+            session.set_connection(Some(slot));
             session.epoch = session.epoch.wrapping_add(1);
             session.expiry_interval_s = expiry_interval_s;
             session.will = will;
         }
+        self.record_connected(session_index, listener, now);
         if let Some(connection) = self.clients.connection_mut(slot) {
             connection.phase = Phase::Connected(session_index);
             connection.terms = terms;
@@ -147,6 +149,23 @@ impl Broker {
         self.member_availability(session_index);
         self.pump(session_index, now);
         Ok(())
+    }
+
+    /// The log learns of the connection, and of a session that is to outlive it.
+    fn record_connected(&mut self, index: SessionIndex, listener: u16, now: Now) {
+        if !self.clients.journal.is_on() {
+            return;
+        }
+        let durability = self.config.durability_at(listener);
+        let Some(session) = self.clients.session_mut(index) else {
+            return;
+        };
+        if let Some(recorded) = &mut session.recorded {
+            recorded.durability = durability.max(Durability::Os);
+            self.record_session(index, now.mono_ms);
+        } else if durability > Durability::Memory && session.is_persistent() {
+            self.begin_recording(index, durability, now.mono_ms);
+        }
     }
 
     /// What must be right before the session is touched.
@@ -226,7 +245,7 @@ impl Broker {
         now: Now,
     ) -> Option<SessionIndex> {
         let session = self.clients.find(client_identifier)?;
-        if let Some(old) = self.clients.session(session)?.connection {
+        if let Some(old) = self.clients.session(session)?.connection() {
             if clean_start && let Some(session) = self.clients.session_mut(session) {
                 // The session ends with the connection, and so the Will is due at once.
                 session.expiry_interval_s = 0;
@@ -245,7 +264,7 @@ impl Broker {
             return None;
         }
         if fault::on(Fault::WillNotCancelled) {
-            self.publish_will(session, now);
+            self.publish_will(session, None, now);
         }
         // The client is back before the Will was due: it is not sent [MQTT-3.1.3-9].
         self.clients.session_mut(session)?.will = None;
@@ -308,7 +327,11 @@ impl Broker {
             Ok(Framing::Complete(frame)) => Some(frame),
             _ => None,
         };
-        let body = whole.map_or(bytes.get(2..).unwrap_or(&[]), |frame| frame.body);
+        // Of a part of a packet, what follows its Remaining Length.
+        let length = bytes.iter().skip(1).take(3);
+        let length_bytes = 1 + length.take_while(|byte| **byte & 0x80 != 0).count();
+        let begun = bytes.get(1 + length_bytes..).unwrap_or(&[]);
+        let body = whole.map_or(begun, |frame| frame.body);
         let connect = whole.and_then(|frame| Connect::decode(&frame).ok());
         let is_connect = bytes.first() == Some(&PacketType::Connect.first_byte());
         let version = connect::peek_version(body).or(match violation.reason_code {

@@ -3,7 +3,6 @@
 //! Lives in a slot whose number the shard chose: the slot of the socket. Holds only what the connection
 //! needs; what outlives it is in `session`.
 
-use crate::config::limits::ListenerLimits;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
@@ -61,6 +60,8 @@ pub struct Connection {
     pub last_packet_ms: u64,
     /// SUBACKs that wait for other shards.
     pub pending_subacks: u16,
+    /// Acknowledgements that wait for the log of this shard or another.
+    pub pending_acknowledgements: u32,
     /// QoS 2 messages received on this connection and not released: what counts against the Receive Maximum,
     /// which starts anew with every connection (4.9).
     pub unreleased: u16,
@@ -80,6 +81,7 @@ impl Connection {
             serial,
             last_packet_ms: now_ms,
             pending_subacks: 0,
+            pending_acknowledgements: 0,
             unreleased: 0,
             aliases: None,
         }
@@ -161,11 +163,6 @@ pub struct Ended {
     pub cause: &'static str,
     /// Whether the broker ended it; otherwise the client or the network did.
     pub by_broker: bool,
-}
-
-/// The largest Control Packet that a listener takes.
-pub fn packet_bytes_max(limits: &ListenerLimits) -> usize {
-    limits.packet_bytes_max as usize
 }
 
 #[cfg(test)]

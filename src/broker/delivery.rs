@@ -6,6 +6,8 @@
 use bytes::Bytes;
 
 use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES, OutboxFull};
+use crate::journal::Origin;
+use crate::journal::record::Progress;
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
@@ -15,15 +17,17 @@ use crate::observability::counters::DropCause;
 use crate::observability::recorder::{Entry, What};
 use crate::routing::application_message::{ApplicationMessage, MessageView, payload_bytes};
 use crate::routing::ids::SessionIndex;
-use crate::routing::shared_subscription::GroupSerial;
+use crate::routing::shared_subscription::{GroupName, GroupSerial};
 use crate::routing::topic_hash::TopicHash;
 use crate::session::inflight::Stage;
 use crate::session::outbox::{Queued, SubscriptionIdentifiers};
 
 use super::clients::Clients;
 use super::connection::Connection;
+use super::envelope::Answer;
 use super::fault::{self, Fault};
 use super::output::Buffers;
+use super::record::{record_done, record_sent};
 
 /// Of so many QoS 1 and 2 messages to a session, the time to the acknowledgement of one is taken.
 const SAMPLE_EVERY: u16 = 16;
@@ -37,6 +41,12 @@ pub(super) struct Publication<'a> {
     payload: Option<Bytes>,
     /// Whether it has more than one receiver here.
     pub(super) several: bool,
+    /// Where the log has it, once a session that is recorded takes it.
+    pub(super) location: Option<u64>,
+    /// A session that is recorded could not take it, since the disk is full.
+    pub(super) refused: bool,
+    /// Where a QoS 2 message came from.
+    pub(super) origin: Option<Origin>,
 }
 
 impl<'a> Publication<'a> {
@@ -46,15 +56,25 @@ impl<'a> Publication<'a> {
             shared: None,
             payload: None,
             several: false,
+            location: None,
+            refused: false,
+            origin: None,
         }
     }
 
     pub(super) fn of(message: &'a ApplicationMessage) -> Self {
         Self {
-            view: message.view(),
             shared: Some(ApplicationMessage::clone(message)),
-            payload: None,
-            several: false,
+            ..Self::new(message.view())
+        }
+    }
+
+    /// What to tell the shard that asked.
+    pub(super) fn outcome(&self) -> u8 {
+        match (self.refused, self.location) {
+            (true, _) => Answer::REFUSED,
+            (false, Some(_)) => Answer::RECORDED,
+            (false, None) => Answer::NOTHING,
         }
     }
 
@@ -80,7 +100,8 @@ pub(super) struct Target<'a> {
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) subscription_identifiers: &'a [u32],
-    pub(super) shared_group: Option<GroupSerial>,
+    /// The shared group that chose the session.
+    pub(super) group: Option<(GroupSerial, &'a GroupName)>,
 }
 
 /// The packets of the message that is being routed, encoded once: by protocol and by whether there is a
@@ -170,7 +191,7 @@ impl Clients {
         now_ms: u64,
     ) {
         if publication.view.retain {
-            self.note_live_retained(target.session, publication.view.topic_hash, now_ms);
+            self.note_live_retained(target.session, publication.view.topic_hash);
         }
         self.send_or_queue(target, publication, now_ms);
     }
@@ -191,12 +212,12 @@ impl Clients {
         }
     }
 
-    fn note_live_retained(&mut self, session: SessionIndex, topic: TopicHash, now_ms: u64) {
+    fn note_live_retained(&mut self, session: SessionIndex, topic: TopicHash) {
         if let Some(session) = self.session_mut(session)
             && let Some(delivery) = session.delivery.as_mut()
             && let Some(backlog) = delivery.retained.as_mut()
         {
-            backlog.note(topic, now_ms);
+            backlog.note(topic);
         }
     }
 
@@ -208,11 +229,11 @@ impl Clients {
         now_ms: u64,
     ) {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
-        let queue_offline = self.config.session.queue_qos0_offline || target.shared_group.is_some();
+        let queue_offline = self.config.session.queue_qos0_offline || target.group.is_some();
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
-        let Some(slot) = session.connection else {
+        let Some(slot) = session.connection() else {
             if queue_offline && session.is_persistent() {
                 self.queue(target, QoS::AtMostOnce, publication, now_ms);
             } else {
@@ -263,7 +284,7 @@ impl Clients {
 
     /// Appends a PUBLISH that fits, by the cheapest way.
     #[inline]
-    fn append(
+    pub(super) fn append(
         &mut self,
         slot: u32,
         session: SessionIndex,
@@ -345,14 +366,20 @@ impl Clients {
             self.lose(target.session, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
+        if session.is_recorded() {
+            self.deliver_recorded(target, &mut publish, packet_bytes, publication, now_ms);
+            return;
+        }
         let queued = Queued {
             message: publication.share(),
             qos,
             retain: target.retain,
-            shared_group: target.shared_group,
+            shared_group: target.group.map(|(group, _)| group),
             subscription_identifiers: SubscriptionIdentifiers::from_slice(
                 target.subscription_identifiers,
             ),
+            entry: 0,
+            location: 0,
         };
         let delivery = session.delivery_mut();
         let identifier = delivery.in_flight.push(queued);
@@ -377,23 +404,40 @@ impl Clients {
         publication: &mut Publication<'_>,
         now_ms: u64,
     ) {
-        let queued = Queued {
+        let mut queued = Queued {
             message: publication.share(),
             qos,
             retain: target.retain,
-            shared_group: target.shared_group,
+            shared_group: target.group.map(|(group, _)| group),
             subscription_identifiers: SubscriptionIdentifiers::from_slice(
                 target.subscription_identifiers,
             ),
+            entry: 0,
+            location: 0,
         };
-        let limits = &self.config.session;
+        let config = std::sync::Arc::clone(&self.config);
+        let limits = &config.session;
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
-        if session.connection.is_none() && !session.is_persistent() {
+        if session.connection().is_none() && !session.is_persistent() {
             return;
         }
-        let dropped = session.delivery_mut().outbox.push(queued, limits, now_ms);
+        if session.is_recorded() {
+            if !self.may_record(publication) {
+                return;
+            }
+            self.record_queued(target, &mut queued, publication, Progress::Waiting, now_ms);
+        }
+        let Some(session) = self.sessions.get_mut(target.session as usize) else {
+            return;
+        };
+        let (number, durability) = session.log_key();
+        let journal = &mut self.journal;
+        let outbox = &mut session.delivery_mut().outbox;
+        let dropped = outbox.push(queued, limits, now_ms, |dropped| {
+            record_done(journal, number, durability, dropped);
+        });
         self.counters
             .drop_messages(DropCause::Expired, dropped.expired as u64);
         if !fault::on(Fault::DropNotCounted) {
@@ -427,6 +471,7 @@ impl Clients {
     pub(super) fn pump_outbox(&mut self, index: SessionIndex, now_ms: u64) {
         loop {
             let output_bytes_max = self.config.network.output_bytes_max as usize;
+            let committed = self.journal.committed();
             let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
             let Some((slot, session, connection)) = self.connected(index) else {
                 return;
@@ -440,25 +485,30 @@ impl Clients {
             let wider = u16::from(fault::on(Fault::WindowTooWide));
             let in_flight_max = connection.terms.in_flight_max.saturating_add(wider);
             let version = connection.version();
+            let mut held = false;
             let overtaken = fault::on(Fault::ResendOvertaken) && !delivery.outbox.is_empty();
-            if delivery.in_flight.needs_resend() && !overtaken {
-                if !delivery.in_flight.outstanding_below(in_flight_max) {
-                    return;
-                }
-                let Some((identifier, entry)) = delivery.in_flight.resend_next() else {
-                    return;
-                };
-                if entry.stage == Stage::Released && !fault::on(Fault::ReleaseForgotten) {
-                    if fault::on(Fault::PubRelLost) {
+            let safe_at = delivery.in_flight.next_safe_at();
+            if let Some(safe_at) = safe_at.filter(|_| !overtaken) {
+                held = safe_at > committed;
+                if !held {
+                    if !delivery.in_flight.outstanding_below(in_flight_max) {
+                        return;
+                    }
+                    let Some((identifier, entry, again)) = delivery.in_flight.resend_next() else {
+                        return;
+                    };
+                    if entry.stage == Stage::Released && !fault::on(Fault::ReleaseForgotten) {
+                        if fault::on(Fault::PubRelLost) {
+                            continue;
+                        }
+                        let release = Acknowledgement::new(identifier, ReasonCode::Success);
+                        self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
                         continue;
                     }
-                    let release = Acknowledgement::new(identifier, ReasonCode::Success);
-                    self.send(slot, |out| release.encode(version, PacketType::PubRel, out));
+                    let queued = entry.queued.clone();
+                    self.send_queued(slot, index, &queued, Some(identifier), again, now_ms);
                     continue;
                 }
-                let queued = entry.queued.clone();
-                self.send_queued(slot, index, &queued, Some(identifier), true, now_ms);
-                continue;
             }
             let Some(front) = delivery.outbox.front() else {
                 return;
@@ -471,11 +521,21 @@ impl Clients {
             {
                 return;
             }
+            if held && front.entry == 0 {
+                return;
+            }
             let Some(queued) = delivery.outbox.pop() else {
                 return;
             };
             if queued.message.is_expired(now_ms) && !fault::on(Fault::ExpiredSent) {
+                let (number, durability) = session.log_key();
+                record_done(&mut self.journal, number, durability, &queued);
                 self.lose(index, DropCause::Expired, &queued.message.view(), now_ms);
+                continue;
+            }
+            let holds = held || queued.qos == QoS::ExactlyOnce;
+            if queued.entry != 0 && acknowledged && holds {
+                self.hold(index, queued);
                 continue;
             }
             self.send_queued(slot, index, &queued, None, false, now_ms);
@@ -513,11 +573,19 @@ impl Clients {
             if let Some(identifier) = identifier {
                 session.delivery_mut().in_flight.remove(identifier);
             }
+            let (number, durability) = session.log_key();
+            record_done(&mut self.journal, number, durability, queued);
             self.lose(index, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
         if queued.qos != QoS::AtMostOnce && identifier.is_none() {
-            publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued.clone()));
+            let identifier = session.delivery_mut().in_flight.push(queued.clone());
+            publish.packet_identifier = Some(identifier);
+            let (number, durability) = session.log_key();
+            record_sent(&mut self.journal, number, durability, queued, identifier);
+        } else if queued.entry != 0 && queued.qos == QoS::AtMostOnce {
+            let (number, durability) = session.log_key();
+            record_done(&mut self.journal, number, durability, queued);
         }
         self.append(
             slot,

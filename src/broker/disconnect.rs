@@ -188,7 +188,7 @@ impl Broker {
         let Some(session) = self.clients.session_mut(index) else {
             return;
         };
-        session.connection = None;
+        session.set_connection(None);
         session.epoch = session.epoch.wrapping_add(1);
         if let Some(delivery) = session.delivery.as_mut() {
             if !fault::on(Fault::WindowNotRestored) {
@@ -200,12 +200,19 @@ impl Broker {
             }
         }
         session.shrink();
+        if let Some(recorded) = &mut session.recorded {
+            recorded.detached_at_ms = now.mono_ms;
+        }
+        self.record_detached(index);
+        let Some(session) = self.clients.session(index) else {
+            return;
+        };
         let (generation, epoch, expiry_s) =
             (session.generation, session.epoch, session.expiry_interval_s);
         let due = session.will.as_ref().map(|will| will.due(expiry_s));
         match due {
-            Some(WillDue::Now) => self.publish_will(index, now),
-            Some(_) if fault::on(Fault::WillEarly) => self.publish_will(index, now),
+            Some(WillDue::Now) => self.publish_will(index, None, now),
+            Some(_) if fault::on(Fault::WillEarly) => self.publish_will(index, None, now),
             Some(WillDue::After(delay_s)) => {
                 let at = now.mono_ms + u64::from(delay_s) * 1000;
                 self.wheel.set(

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::config::limits::{LARGE_PAYLOAD_BYTES, SPARE_BATCH_BYTES_MAX};
+use crate::journal::Origin;
 use crate::mqtt::data_types::QoS;
 use crate::observability::counters::Counters;
 use crate::routing::application_message::{ApplicationMessage, MessageView};
@@ -18,6 +19,32 @@ use crate::routing::topic_hash::TopicHash;
 
 use super::fault::{self, Fault};
 
+/// What the publisher's shard wants of those that a message goes to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// The number of the acknowledgement that waits for an answer.
+    pub number: Option<u64>,
+    /// For a QoS 2 message of a recorded session: where it came from.
+    pub origin: Option<Origin>,
+}
+
+/// The answer to a message that asked, or to an origin that is closed.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The number of the acknowledgement.
+    pub number: u64,
+    /// One of the constants.
+    pub outcome: u8,
+}
+
+impl Answer {
+    /// Nothing had to be recorded.
+    pub const NOTHING: u8 = 0;
+    /// It is in the log, safely.
+    pub const RECORDED: u8 = 1;
+    /// There is no room on the disk.
+    pub const REFUSED: u8 = 2;
+}
 /// A message for the members of a shared group on another shard.
 #[derive(Debug)]
 pub struct SharedEnvelope {
@@ -29,6 +56,8 @@ pub struct SharedEnvelope {
     pub affinity: u64,
     /// Shards that had nobody who was ready.
     pub tried: ShardBits,
+    /// Who is to be told that it is safe.
+    pub asked: Option<(ShardId, u64)>,
 }
 
 /// A change of what a shard wants.
@@ -51,14 +80,32 @@ pub struct Inline {
     payload_bytes: u32,
     qos: QoS,
     retain: bool,
+    asks: bool,
+    has_origin: bool,
 }
 
 impl Inline {
-    /// The message at the front of `content`, and what follows it.
-    pub fn read<'a>(&self, content: &'a [u8]) -> Option<(MessageView<'a>, &'a [u8])> {
+    /// The message at the front of `content`, what is asked, and what follows it.
+    #[inline]
+    pub fn read<'a>(&self, content: &'a [u8]) -> Option<(MessageView<'a>, Asked, &'a [u8])> {
         let (topic, rest) = content.split_at_checked(self.topic_bytes as usize)?;
         let (forwarded_properties, rest) = rest.split_at_checked(self.properties_bytes as usize)?;
-        let (payload, rest) = rest.split_at_checked(self.payload_bytes as usize)?;
+        let (payload, mut rest) = rest.split_at_checked(self.payload_bytes as usize)?;
+        let mut asked = Asked::default();
+        if self.asks {
+            let (number, after) = rest.split_first_chunk()?;
+            asked.number = Some(u64::from_ne_bytes(*number));
+            rest = after;
+        }
+        if self.has_origin {
+            let (session_key, after) = rest.split_first_chunk()?;
+            let (packet_identifier, after) = after.split_first_chunk()?;
+            asked.origin = Some(Origin {
+                session_key: u64::from_ne_bytes(*session_key),
+                packet_identifier: u16::from_ne_bytes(*packet_identifier),
+            });
+            rest = after;
+        }
         let view = MessageView {
             topic: std::str::from_utf8(topic).ok()?,
             topic_hash: self.topic_hash,
@@ -68,7 +115,7 @@ impl Inline {
             retain: self.retain,
             expires_at_ms: self.expires_at_ms,
         };
-        Some((view, rest))
+        Some((view, asked, rest))
     }
 }
 
@@ -78,7 +125,12 @@ pub enum Envelope {
     /// A message for the subscribers of the other shard, in the batch's buffer.
     Inline(Inline),
     /// The same with a large payload, which the shards share.
-    Publish(ApplicationMessage),
+    Publish {
+        /// The message.
+        message: ApplicationMessage,
+        /// What is asked, if anything is.
+        asked: Option<Box<Asked>>,
+    },
     /// A message for one member of a shared group.
     Shared(Box<SharedEnvelope>),
     /// Changes, numbered without a gap.
@@ -94,7 +146,21 @@ pub enum Envelope {
         sequence: u64,
     },
     /// Sets a retained message that the other shard owns, or clears it if the payload is empty.
-    Retain(ApplicationMessage),
+    Retain {
+        /// The message.
+        message: ApplicationMessage,
+        /// The acknowledgement that waits for it.
+        asked: Option<u64>,
+    },
+    /// Answers to what was asked.
+    Answers(Vec<Answer>),
+    /// A publisher has released a QoS 2 message.
+    CloseOrigin {
+        /// Which.
+        origin: Origin,
+        /// The acknowledgement that waits for it.
+        asked: Option<u64>,
+    },
     /// Asks for the next slice of retained messages.
     RetainedQuery {
         /// The number of the delivery at the asking shard.
@@ -123,7 +189,8 @@ impl Envelope {
     /// What it counts against the lane's limit, bytes.
     fn bytes(&self) -> usize {
         let content = match self {
-            Self::Publish(message) | Self::Retain(message) => message.bytes(),
+            Self::Publish { message, .. } | Self::Retain { message, .. } => message.bytes(),
+            Self::Answers(answers) => answers.len() * size_of::<Answer>(),
             Self::Shared(shared) => shared.message.bytes(),
             Self::Changes { changes, .. } => changes.len() * 64,
             Self::RetainedSlice { slice, .. } => slice.messages.len() * 64,
@@ -231,10 +298,13 @@ impl Mesh {
         &mut self,
         target: ShardId,
         view: &MessageView<'_>,
+        asked: &Asked,
         share: impl FnOnce() -> ApplicationMessage,
     ) {
         if view.payload.len() >= LARGE_PAYLOAD_BYTES {
-            self.stage(target, Envelope::Publish(share()));
+            let message = share();
+            let asked = asked.number.map(|_| Box::new(*asked));
+            self.stage(target, Envelope::Publish { message, asked });
             return;
         }
         let lane = self.lane(target);
@@ -242,6 +312,15 @@ impl Mesh {
         lane.content.extend_from_slice(view.topic.as_bytes());
         lane.content.extend_from_slice(view.forwarded_properties);
         lane.content.extend_from_slice(view.payload);
+        if let Some(number) = asked.number {
+            lane.content.extend_from_slice(&number.to_ne_bytes());
+        }
+        if let Some(origin) = asked.origin {
+            lane.content
+                .extend_from_slice(&origin.session_key.to_ne_bytes());
+            lane.content
+                .extend_from_slice(&origin.packet_identifier.to_ne_bytes());
+        }
         lane.bytes += lane.content.len() - before;
         // All are parts of one packet, whose length has 28 bits.
         let bytes = |part: usize| u32::try_from(part).unwrap_or(0);
@@ -253,6 +332,8 @@ impl Mesh {
             payload_bytes: bytes(view.payload.len()),
             qos: view.qos,
             retain: view.retain,
+            asks: asked.number.is_some(),
+            has_origin: asked.origin.is_some(),
         };
         self.stage(target, Envelope::Inline(inline));
     }

@@ -16,6 +16,7 @@ mod connect;
 pub mod connection;
 mod delivery;
 mod disconnect;
+mod durable;
 pub mod envelope;
 pub mod fault;
 mod inbox;
@@ -23,7 +24,10 @@ mod notes;
 pub mod output;
 mod publish;
 mod receive;
+mod record;
+mod restore;
 mod retained_delivery;
+mod rewrite;
 mod sessions;
 mod shared;
 mod subscribe;
@@ -35,10 +39,12 @@ mod visibility;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use slab::Slab;
 
 use crate::config::Config;
-use crate::config::limits::ListenerLimits;
+use crate::config::limits::{Durability, ListenerLimits};
+use crate::journal::Origin;
 use crate::observability::counters::Counters;
 use crate::routing::ids::ShardId;
 use crate::routing::interest_index::InterestIndex;
@@ -52,11 +58,14 @@ use ask::Bans;
 use clients::Clients;
 pub use connect::{Placement, placement};
 use connection::{Connection, Ended, Phase};
+use durable::Acknowledgements;
 use envelope::Mesh;
 use output::Segment;
 use publish::Matched;
 pub use receive::{Budget, Flow, Progress};
+pub use restore::{Restored, RestoredSession};
 use retained_delivery::RetainedDelivery;
+use rewrite::Rewrite;
 use system_topics::SystemTopics;
 use timer_wheel::TimerWheel;
 use timers::Timer;
@@ -86,6 +95,14 @@ pub struct Broker {
     retained: RetainedStore,
     retained_deliveries: Slab<RetainedDelivery>,
     visibility: Visibility,
+    acknowledgements: Acknowledgements,
+    /// QoS 2 messages that are recorded here and not released by their publishers.
+    origins: HashSet<Origin, foldhash::fast::RandomState>,
+    /// What the strictest listener promises.
+    durability_max: Durability,
+    /// Counts the sessions that are recorded; with the shard's number below it names them.
+    session_count: u64,
+    rewrite: Rewrite,
     mesh: Mesh,
     wheel: TimerWheel<Timer>,
     ended: Vec<Ended>,
@@ -124,6 +141,11 @@ impl Broker {
             retained: RetainedStore::default(),
             retained_deliveries: Slab::new(),
             visibility: Visibility::new(id, shard_count),
+            acknowledgements: Acknowledgements::new(shard_count),
+            origins: HashSet::default(),
+            durability_max: config.durability_max(),
+            session_count: 0,
+            rewrite: Rewrite::default(),
             mesh: Mesh::new(
                 id,
                 shard_count,
@@ -152,6 +174,7 @@ impl Broker {
     pub fn reconfigure(&mut self, config: Arc<Config>, now: Now) {
         let interval_s = self.config.system_topics_interval_s;
         self.clients.config = Arc::clone(&config);
+        self.durability_max = config.durability_max();
         self.config = config;
         if self.config.system_topics_interval_s != interval_s {
             self.restart_system_topics(now);

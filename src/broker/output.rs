@@ -37,6 +37,11 @@ impl Buffers {
         buffer
     }
 
+    /// The capacity of all buffers that wait to be lent.
+    pub fn free_bytes(&self) -> usize {
+        self.free_bytes
+    }
+
     /// Takes a buffer back. One that grew beyond `POOLED_BUFFER_BYTES_MAX` is freed, and so is any beyond
     /// `POOLED_BYTES_MAX` of all together.
     #[inline]

@@ -2,6 +2,7 @@
 
 use crate::config::SharedStrategy;
 use crate::config::limits::{ENVELOPE_COST_BYTES, Overlapping};
+use crate::journal::{Origin, Record};
 use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion, QoS};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
@@ -14,12 +15,15 @@ use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
 use crate::routing::local_index::Subscriber;
 use crate::routing::topic_hash::shard_of;
+use crate::session::inbound_qos2::Reception;
 use crate::session::outbox::SubscriptionIdentifiers;
 
 use super::delivery::{Publication, Target};
-use super::envelope::{Envelope, SharedEnvelope};
+use super::durable::{Acknowledge, Addressee};
+use super::envelope::{Answer, Asked, Envelope, SharedEnvelope};
 use super::fault::{self, Fault};
 use super::receive::Violation;
+use super::record::content_of;
 use super::{Broker, Now};
 
 /// A subscription that matches, when several do.
@@ -32,6 +36,8 @@ pub(super) struct Publisher {
     pub(super) session: Option<SessionIndex>,
     /// For shared groups that keep to one member.
     pub(super) hash: u64,
+    /// The acknowledgement that waits until the message is safe.
+    pub(super) asked: Option<u64>,
 }
 
 /// What became of a message.
@@ -71,11 +77,21 @@ impl Broker {
                 self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)
             }
             (QoS::AtLeastOnce, Some(identifier)) => {
+                if self.waits_for_log(slot) && (fault.is_none() || self.has_pending(slot)) {
+                    let waiting = Acknowledge::PubAck {
+                        to: self.addressee(slot),
+                        identifier,
+                        reason_code: ReasonCode::Success,
+                    };
+                    self.accept_and_wait(waiting, session, publish, topic, fault, now);
+                    return Ok(());
+                }
                 if let Some(fault) = fault {
                     self.answer_error(slot, PacketType::PubAck, identifier, fault);
                     return Ok(());
                 }
-                let reason_code = accepted(self.accept(session, publish, topic, now));
+                let reason_code =
+                    accepted(self.accept(session, publish, topic, Asked::default(), now));
                 let ack = Acknowledgement::new(identifier, reason_code);
                 self.clients
                     .send(slot, |out| ack.encode(version, PacketType::PubAck, out));
@@ -83,7 +99,7 @@ impl Broker {
             }
             _ => {
                 if fault.is_none() {
-                    self.accept(session, publish, topic, now);
+                    self.accept(session, publish, topic, Asked::default(), now);
                 }
                 Ok(())
             }
@@ -111,15 +127,37 @@ impl Broker {
             .listener(connection.listener)
             .capabilities
             .receive_maximum;
+        let to = Addressee {
+            slot,
+            serial: connection.serial,
+        };
+        let waits = self.waits_for_log(slot);
         let Some(session) = self.clients.session_mut(index) else {
             return Ok(());
         };
+        let generation = session.generation;
         let inbound = &mut session.delivery_mut().inbound_qos2;
-        let known = inbound.contains(identifier) && !fault::on(Fault::ExactlyOnceTwice);
-        let reason_code = if known {
+        let known = inbound.find(identifier);
+        let known = known.filter(|_| !fault::on(Fault::ExactlyOnceTwice));
+        if known == Some(Reception::Waiting) {
+            self.readdress_pubrec(index, identifier, slot);
+            return Ok(());
+        }
+        let pubrec = Acknowledge::PubRec {
+            to,
+            session: index,
+            generation,
+            identifier,
+            reason_code: ReasonCode::Success,
+        };
+        let reason_code = if known == Some(Reception::Done) {
             ReasonCode::Success
         } else if let Some(fault) = fault {
-            self.answer_error(slot, PacketType::PubRec, identifier, fault);
+            if waits && self.has_pending(slot) {
+                self.accept_and_wait(pubrec, index, publish, topic, Some(fault), now);
+            } else {
+                self.answer_error(slot, PacketType::PubRec, identifier, fault);
+            }
             return Ok(());
         } else {
             if version.is_v5() && unreleased >= receive_maximum {
@@ -129,15 +167,28 @@ impl Broker {
                     "more QoS 2 than Receive Maximum",
                 ));
             }
-            inbound.insert(identifier);
-            let reason_code = accepted(self.accept(index, publish, topic, now));
+            let reception = match waits {
+                true => Reception::Waiting,
+                false => Reception::Done,
+            };
+            inbound.insert(identifier, reception);
+            if let Some(connection) = self.clients.connection_mut(slot) {
+                connection.unreleased = unreleased.saturating_add(1);
+            }
+            if waits {
+                self.accept_and_wait(pubrec, index, publish, topic, None, now);
+                return Ok(());
+            }
+            let routed = self.accept(index, publish, topic, Asked::default(), now);
+            let reason_code = accepted(routed);
             if version.is_v5() && reason_code.is_error() {
                 // PUBREC with an error ends the flow, and the identifier is free again [MQTT-4.3.3-9].
                 if let Some(session) = self.clients.session_mut(index) {
-                    session.delivery_mut().inbound_qos2.remove(identifier);
+                    session.delivery_mut().inbound_qos2.release(identifier);
                 }
-            } else if let Some(connection) = self.clients.connection_mut(slot) {
-                connection.unreleased = unreleased.saturating_add(1);
+                if let Some(connection) = self.clients.connection_mut(slot) {
+                    connection.unreleased = unreleased;
+                }
             }
             reason_code
         };
@@ -145,6 +196,37 @@ impl Broker {
         self.clients
             .send(slot, |out| ack.encode(version, PacketType::PubRec, out));
         Ok(())
+    }
+
+    /// Routes a PUBLISH, or not because of its fault; the acknowledgement follows when all is safe that
+    /// must be.
+    fn accept_and_wait(
+        &mut self,
+        waiting: Acknowledge,
+        session: SessionIndex,
+        publish: &Publish<'_>,
+        topic: &str,
+        fault: Option<Violation>,
+        now: Now,
+    ) {
+        let session_key = match publish.qos {
+            QoS::ExactlyOnce => self.session_key(session),
+            _ => None,
+        };
+        let origin = session_key.zip(publish.packet_identifier);
+        let number = self.begin_acknowledgement(waiting);
+        let asked = Asked {
+            number: Some(number),
+            origin: origin.map(|(session_key, identifier)| Origin {
+                session_key,
+                packet_identifier: identifier.get(),
+            }),
+        };
+        let reason_code = match fault {
+            Some(fault) => fault.reason_code,
+            None => accepted(self.accept(session, publish, topic, asked, now)),
+        };
+        self.asked_all(number, Some(reason_code), now);
     }
 
     /// The Topic Name of a PUBLISH, by its Topic Alias if it has one (3.3.2.3.4).
@@ -237,6 +319,7 @@ impl Broker {
         session: SessionIndex,
         publish: &Publish<'_>,
         topic: &str,
+        asked: Asked,
         now: Now,
     ) -> Routed {
         let mut scratch = std::mem::take(&mut self.properties);
@@ -260,9 +343,12 @@ impl Broker {
         let publisher = Publisher {
             session: Some(session),
             hash,
+            asked: asked.number,
         };
+        let mut publication = Publication::new(view);
+        publication.origin = asked.origin;
         let mark = self.clients.sight.recorder.mark();
-        let routed = self.route(&mut Publication::new(view), publisher, now);
+        let routed = self.route(&mut publication, publisher, now);
         self.clients
             .note_message(session, What::Received, &view, mark, now.mono_ms);
         self.properties = scratch;
@@ -305,8 +391,14 @@ impl Broker {
         publisher: Publisher,
         now: Now,
     ) -> Routed {
-        let over_limit = publication.view.retain && !self.retain(publication, now);
+        let over_limit = publication.view.retain && !self.retain(publication, publisher.asked, now);
         let mut anyone = self.route_local(publication, publisher.session, now);
+        if let Some(number) = publisher.asked
+            && publication.outcome() != Answer::NOTHING
+        {
+            self.expect_answer(number);
+            self.answer_or_wait(self.id, publisher.asked, publication.outcome(), now);
+        }
         if !self.group_replica.is_empty() {
             anyone |= self.route_shared(publication, publisher, now);
         }
@@ -317,12 +409,19 @@ impl Broker {
                 publication.view.topic_hash,
                 &mut shards,
             );
+            let asked = Asked {
+                number: publisher.asked,
+                origin: publication.origin,
+            };
             for shard in shards.iter() {
                 let view = publication.view;
                 self.clients.routing_cost += ENVELOPE_COST_BYTES;
                 self.clients.sight.recorder.forwarded += 1;
                 self.mesh
-                    .stage_publish(shard, &view, || publication.share());
+                    .stage_publish(shard, &view, &asked, || publication.share());
+                if let Some(number) = publisher.asked {
+                    self.expect_answer(number);
+                }
                 anyone = true;
             }
         }
@@ -337,6 +436,13 @@ impl Broker {
         publisher: Option<SessionIndex>,
         now: Now,
     ) -> bool {
+        if let Some(origin) = &publication.origin
+            && self.origins.contains(origin)
+        {
+            // It has come again since it was recorded here, before the broker was started.
+            publication.location = Some(0);
+            return true;
+        }
         let publisher = publisher.filter(|_| !fault::on(Fault::NoLocalIgnored));
         self.found.clear();
         self.local.matching(
@@ -344,8 +450,8 @@ impl Broker {
             publication.view.topic_hash,
             &mut self.found,
         );
-        match self.found.as_slice() {
-            [] => false,
+        let anyone = match self.found.as_slice() {
+            [] => return false,
             [filter] => {
                 let mut anyone = false;
                 let subscribers = self.local.subscribers(*filter);
@@ -369,7 +475,11 @@ impl Broker {
                 anyone
             }
             _ => self.route_overlapping(publication, publisher, now),
+        };
+        if publication.location.is_some() {
+            self.origins.extend(publication.origin);
         }
+        anyone
     }
 
     /// Delivers where several filters match: sessions that hold more than one of them get one copy with the
@@ -421,7 +531,7 @@ impl Broker {
                     qos: QoS::from_bits(qos).unwrap_or(QoS::AtMostOnce),
                     retain: as_published && publication.view.retain,
                     subscription_identifiers: &ids,
-                    shared_group: None,
+                    group: None,
                 };
                 self.clients.deliver(&target, publication, now.mono_ms);
             }
@@ -459,12 +569,15 @@ impl Broker {
                 let Some((shard, name)) = picked else {
                     continue;
                 };
-                let tried = ShardBits::default();
+                if let Some(number) = publisher.asked {
+                    self.expect_answer(number);
+                }
                 let shared = SharedEnvelope {
                     message: publication.share(),
                     name,
                     affinity,
-                    tried,
+                    tried: ShardBits::default(),
+                    asked: publisher.asked.map(|number| (self.id, number)),
                 };
                 anyone = true;
                 if shard == self.id {
@@ -481,28 +594,44 @@ impl Broker {
 
     /// Hands a message with RETAIN to the shard that owns its topic's retained message; false if that is
     /// this one and has no room.
-    fn retain(&mut self, publication: &mut Publication<'_>, now: Now) -> bool {
+    fn retain(&mut self, publication: &mut Publication<'_>, asked: Option<u64>, now: Now) -> bool {
         let owner = shard_of(publication.view.topic_hash, self.shard_count);
         let message = publication.share();
-        if owner == self.id {
-            return self.set_retained(message, now);
+        if let Some(number) = asked {
+            self.expect_answer(number);
         }
-        self.mesh.stage(owner, Envelope::Retain(message));
+        if owner == self.id {
+            let (kept, outcome) = self.set_retained(message, now);
+            self.answer_or_wait(owner, asked, outcome, now);
+            return kept;
+        }
+        self.mesh.stage(owner, Envelope::Retain { message, asked });
         true
     }
 
-    /// Sets or clears a retained message that this shard owns; false if the limits do not allow it. An empty
-    /// payload clears and is not kept [MQTT-3.3.1-6] [MQTT-3.3.1-7].
-    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> bool {
+    /// Sets or clears a retained message that this shard owns. An empty payload clears and is not kept
+    /// [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Tells whether the limits allowed it, and what to tell the shard that
+    /// asked.
+    pub(super) fn set_retained(&mut self, message: ApplicationMessage, now: Now) -> (bool, u8) {
+        let records = self.clients.journal.is_on();
         if message.view().payload.is_empty() || message.is_expired(now.mono_ms) {
-            if !fault::on(Fault::RetainedNotCleared) {
-                self.retained.clear(message.topic());
+            if fault::on(Fault::RetainedNotCleared)
+                || !self.retained.clear(message.topic())
+                || !records
+            {
+                return (true, Answer::NOTHING);
             }
-            return true;
+            let topic = message.topic();
+            self.record(&Record::RetainedGone { topic });
+            return (true, Answer::RECORDED);
+        }
+        if records && self.clients.journal.is_full() {
+            return (true, Answer::REFUSED);
         }
         if message.can_expire() {
             self.arm_sweep(now);
         }
+        let new = records.then(|| ApplicationMessage::clone(&message));
         let kept = self
             .retained
             .set(message, &self.config.retained, now.mono_ms);
@@ -511,7 +640,20 @@ impl Broker {
                 .counters
                 .drop_messages(DropCause::RetainedLimit, 1);
         }
-        kept
+        let Some(message) = new else {
+            return (kept, Answer::NOTHING);
+        };
+        if !kept {
+            // The former one is gone.
+            let topic = message.topic();
+            self.record(&Record::RetainedGone { topic });
+            return (false, Answer::RECORDED);
+        }
+        let content = content_of(&message.view(), now.mono_ms);
+        let record = Record::Retained { content };
+        let location = self.clients.journal.append(&record, self.durability_max);
+        self.retained.set_location(message.topic(), location);
+        (true, Answer::RECORDED)
     }
 }
 
@@ -546,6 +688,6 @@ fn target<'a>(
         qos: QoS::from_bits(subscriber.qos_bits()).unwrap_or(QoS::AtMostOnce),
         retain: retain && subscriber.retain_as_published(), // [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         subscription_identifiers,
-        shared_group: None,
+        group: None,
     }
 }

@@ -97,7 +97,9 @@ impl Broker {
             .clients
             .connection(slot)
             .map_or(0, |connection| connection.listener);
-        let packet_bytes_max = self.listener(listener).packet_bytes_max as usize;
+        let limits = self.listener(listener);
+        let packet_bytes_max = limits.packet_bytes_max as usize;
+        let first_packet_bytes_max = limits.first_packet_bytes_max();
         let mut consumed = 0;
         loop {
             let connection = self.clients.connection(slot);
@@ -108,7 +110,11 @@ impl Broker {
                     flow: Flow::Closing,
                 };
             };
-            let frame = match frame(&bytes[consumed..], packet_bytes_max) {
+            let bytes_max = match connection.phase {
+                Phase::Fresh => first_packet_bytes_max,
+                _ => packet_bytes_max,
+            };
+            let frame = match frame(&bytes[consumed..], bytes_max) {
                 Ok(Framing::Complete(frame)) => frame,
                 Ok(Framing::Incomplete { .. }) => {
                     return Progress {
@@ -149,9 +155,11 @@ impl Broker {
             return true;
         }
         match PacketType::from_bits(first_byte >> 4) {
-            Some(PacketType::Publish) => self.mesh.is_congested(),
+            Some(PacketType::Publish) => self.mesh.is_congested() || self.log_is_behind(),
             Some(PacketType::Subscribe | PacketType::Unsubscribe) => {
-                self.mesh.is_congested() || self.visibility.pending() >= PENDING_SUBACKS_MAX
+                self.mesh.is_congested()
+                    || self.log_is_behind()
+                    || self.visibility.pending() >= PENDING_SUBACKS_MAX
             }
             Some(PacketType::Disconnect) => connection.pending_subacks > 0,
             _ => false,
@@ -178,6 +186,7 @@ impl Broker {
         !self.awaits_reading(connection)
             && connection.pending_subacks == 0
             && !self.mesh.is_congested()
+            && !self.log_is_behind()
             && self.visibility.pending() < PENDING_SUBACKS_MAX
             && !fault::on(Fault::PausedForEver)
     }
@@ -216,7 +225,7 @@ impl Broker {
             }
             PacketType::PubAck => self.puback(session, &acknowledgement()?, now),
             PacketType::PubRec => self.pubrec(slot, session, &acknowledgement()?, now),
-            PacketType::PubRel => self.pubrel(slot, session, &acknowledgement()?),
+            PacketType::PubRel => self.pubrel(slot, session, &acknowledgement()?, now),
             PacketType::PubComp => self.pubcomp(session, &acknowledgement()?, now),
             _ => self.rare_packet(slot, session, version, frame, now),
         }
@@ -238,7 +247,7 @@ impl Broker {
                 Ok(())
             }
             Packet::Subscribe(subscribe) => self.subscribe(slot, session, &subscribe, now),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, session, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(slot, session, &unsubscribe, now),
             Packet::Disconnect(disconnect) => self.disconnect(slot, session, &disconnect, now),
             Packet::Auth(_) => Err(Violation::new(
                 ReasonCode::BadAuthenticationMethod,

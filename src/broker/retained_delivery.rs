@@ -19,7 +19,7 @@ use crate::routing::ids::{SessionIndex, ShardId};
 use crate::routing::local_index::{FilterId, Subscriber};
 use crate::routing::retained::{RetainedCursor, Slice};
 use crate::routing::topic_hash::{TopicHasher, shard_of};
-use crate::session::retained_backlog::RetainedBacklog;
+use crate::session::retained_backlog::{Fence, RetainedBacklog};
 
 use super::delivery::{Publication, Target};
 use super::envelope::Envelope;
@@ -285,14 +285,52 @@ impl Broker {
                 }
                 continue;
             }
-            if backlog.settled_at_ms() > now.mono_ms {
-                return Progress::Later(backlog.settled_at_ms());
+            if backlog.fence != Fence::None && !self.is_past_fence(index) {
+                return Progress::Waits;
             }
             if *visits == 0 {
                 return Progress::Later(now.mono_ms);
             }
             if !self.ask_owner(number, visits, now) {
                 return Progress::Waits;
+            }
+        }
+    }
+
+    /// Whether a session may ask owners, since all shards have confirmed its fence. One that is only wanted
+    /// is made; with the confirmation what was noted before is with the owners of its topics.
+    fn is_past_fence(&mut self, index: SessionIndex) -> bool {
+        let Some(session) = self.clients.session(index) else {
+            return false;
+        };
+        let generation = session.generation;
+        let fence = self
+            .backlog(index)
+            .map_or(Fence::None, |backlog| backlog.fence);
+        let sequence = match fence {
+            Fence::None => return true,
+            Fence::Made(sequence) => sequence,
+            Fence::Wanted => {
+                self.stage_changes(Vec::new());
+                self.visibility.fence(index, generation)
+            }
+        };
+        let is_past = self.visibility.is_visible(sequence);
+        if let Some(backlog) = self.backlog(index) {
+            backlog.fence = match is_past {
+                true => Fence::None,
+                false => Fence::Made(sequence),
+            };
+        }
+        is_past
+    }
+
+    /// Goes on with the sessions whose fences all shards have confirmed.
+    pub(super) fn pass_fences(&mut self, now: Now) {
+        while let Some((index, generation)) = self.visibility.next_fence() {
+            let session = self.clients.session(index);
+            if session.is_some_and(|session| session.generation == generation) {
+                self.pump_retained(index, now);
             }
         }
     }
@@ -335,7 +373,7 @@ impl Broker {
             qos: QoS::from_bits(subscriber.qos_bits()).unwrap_or(QoS::AtMostOnce),
             retain: true, // [MQTT-3.3.1-8]
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
-            shared_group: None,
+            group: None,
         };
         self.clients
             .send_or_queue(&target, &mut Publication::of(message), now.mono_ms);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::journal::Record;
 use crate::mqtt::data_types::QoS;
 use crate::observability::counters::DropCause;
 use crate::routing::ids::{SessionIndex, ShardId};
@@ -19,7 +20,8 @@ use crate::session::outbox::Queued;
 use crate::session::{Delivery, LeftGroup};
 
 use super::delivery::{Publication, Target};
-use super::envelope::{Change, Envelope, SharedEnvelope};
+use super::durable::Acknowledge;
+use super::envelope::{Answer, Change, Envelope, SharedEnvelope};
 use super::fault::{self, Fault};
 use super::{Broker, Now};
 
@@ -49,7 +51,7 @@ impl Broker {
             .group_replica
             .pick_other(&shared.name, &shared.tried, false)
         {
-            self.forward(other, shared);
+            self.forward(other, shared, now);
             return;
         }
         if let Some((group, member, _)) = picked
@@ -68,11 +70,14 @@ impl Broker {
                     && shared.tried.iter().count() <= usize::from(self.shard_count) =>
             {
                 shared.tried.insert(other);
-                self.forward(other, shared);
+                self.forward(other, shared, now);
             }
             _ => match picked {
                 Some((group, member, _)) => self.deliver_to_member(group, &member, &shared, now),
-                None => self.clients.counters.drop_messages(DropCause::NoMember, 1),
+                None => {
+                    self.clients.counters.drop_messages(DropCause::NoMember, 1);
+                    self.answer_shared(shared.asked, Answer::NOTHING, now);
+                }
             },
         }
     }
@@ -83,8 +88,10 @@ impl Broker {
             .is_none()
     }
 
-    fn forward(&mut self, other: ShardId, shared: SharedEnvelope) {
-        if other != self.id {
+    fn forward(&mut self, other: ShardId, shared: SharedEnvelope, now: Now) {
+        if other == self.id {
+            self.answer_shared(shared.asked, Answer::NOTHING, now);
+        } else {
             self.mesh.stage(other, Envelope::Shared(Box::new(shared)));
         }
     }
@@ -98,17 +105,26 @@ impl Broker {
     ) {
         let identifier = [member.subscription_identifier];
         let retain = shared.message.view().retain && member.retain_as_published();
+        let serial = self.group_members.serial(group);
         let target = Target {
             session: member.session,
             qos: QoS::from_bits(member.qos_bits()).unwrap_or(QoS::AtMostOnce),
             retain,
             subscription_identifiers: if identifier == [0] { &[] } else { &identifier },
-            shared_group: self.group_members.serial(group),
+            group: serial.map(|serial| (serial, &*shared.name)),
         };
         let publication = &mut Publication::of(&shared.message);
         self.clients.deliver(&target, publication, now.mono_ms);
         if fault::on(Fault::SharedTwice) {
             self.clients.deliver(&target, publication, now.mono_ms);
+        }
+        let outcome = publication.outcome();
+        self.answer_shared(shared.asked, outcome, now);
+    }
+
+    pub(super) fn answer_shared(&mut self, asked: Option<(ShardId, u64)>, outcome: u8, now: Now) {
+        if let Some((shard, number)) = asked {
+            self.answer_or_wait(shard, Some(number), outcome, now);
         }
     }
 
@@ -158,6 +174,7 @@ impl Broker {
         let Some(delivery) = &session.delivery else {
             return;
         };
+        let (number, _) = session.log_key();
         let members = &self.group_members;
         let groups = session.shared.iter().flat_map(|groups| groups.iter());
         let groups = groups.filter_map(|group| {
@@ -182,7 +199,7 @@ impl Broker {
                 return;
             };
             let returned = take_shared(delivery, serial);
-            self.redistribute(&name, returned, now);
+            self.redistribute(&name, returned, number, None, now);
         }
         if let Some(session) = self.clients.session_mut(index) {
             session.shrink();
@@ -194,6 +211,7 @@ impl Broker {
         &mut self,
         delivery: &mut Delivery,
         groups: &[LeftGroup],
+        ended: Option<u64>,
         now: Now,
     ) {
         let left = delivery.left_groups.take();
@@ -202,29 +220,51 @@ impl Broker {
             .chain(left.iter().flat_map(|left| left.iter()))
         {
             let returned = take_shared(delivery, *group);
-            self.redistribute(name, returned, now);
+            self.redistribute(name, returned, 0, ended, now);
         }
     }
 
-    fn redistribute(&mut self, name: &Arc<GroupName>, messages: Vec<Queued>, now: Now) {
+    /// Gives messages to other members. The log forgets that `session` had them when they are safe with
+    /// those; for a session that ends, its end waits: the acknowledgement `ended`.
+    fn redistribute(
+        &mut self,
+        name: &Arc<GroupName>,
+        messages: Vec<Queued>,
+        session: u64,
+        ended: Option<u64>,
+        now: Now,
+    ) {
         for queued in messages {
             if fault::on(Fault::SharedLost) {
                 continue;
             }
+            let entry = queued.entry;
+            let recorded = session != 0 && entry != 0;
             if queued.message.is_expired(now.mono_ms) {
                 let counters = &mut self.clients.counters;
                 counters.drop_messages(DropCause::Expired, 1);
+                if recorded {
+                    self.record(&Record::Done { session, entry });
+                }
                 continue;
             }
-            let affinity = queued.message.topic_hash().0;
-            let tried = ShardBits::default();
+            let own =
+                recorded.then(|| self.begin_acknowledgement(Acknowledge::Done { session, entry }));
+            let asked = own.or(ended);
+            if let Some(number) = asked {
+                self.expect_answer(number);
+            }
             let shared = SharedEnvelope {
+                affinity: queued.message.topic_hash().0,
                 message: queued.message,
                 name: Arc::clone(name),
-                affinity,
-                tried,
+                tried: ShardBits::default(),
+                asked: asked.map(|number| (self.id, number)),
             };
             self.deliver_shared(shared, now);
+            if let Some(number) = own {
+                self.asked_all(number, None, now);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::config::limits::Capabilities;
+use crate::journal::Record;
 use crate::mqtt::data_types::{ProtocolVersion, QoS};
 use crate::mqtt::packet::suback::{SubAck, UnsubAck, answer_bytes};
 use crate::mqtt::packet::subscribe::{RetainHandling, Subscribe, SubscriptionOptions};
@@ -18,6 +19,7 @@ use crate::routing::interest_index::{Interest, InterestChange};
 use crate::routing::local_index::{FilterId, Subscriber};
 use crate::routing::shared_subscription::GroupName;
 
+use super::durable::Acknowledge;
 use super::envelope::{Change, Envelope};
 use super::fault::{self, Fault};
 use super::receive::Violation;
@@ -29,7 +31,7 @@ const FILTER_NOT_VALID: &str = "a Topic Filter is not valid";
 /// What one SUBSCRIBE changes.
 #[derive(Default)]
 pub(super) struct Changes {
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     retained: SmallVec<[WantsRetained; 1]>,
     system_topics: bool,
 }
@@ -88,6 +90,18 @@ impl Broker {
                 }
             };
             let subscriber = Subscriber::new(session, options, identifier.unwrap_or(0));
+            if self.records(session) {
+                if self.clients.journal.is_full() {
+                    reason_codes.push(ReasonCode::QuotaExceeded);
+                    continue;
+                }
+                self.record_of(session, |session| Record::Subscribed {
+                    session,
+                    filter: text,
+                    options: options.to_byte(),
+                    identifier: identifier.unwrap_or(0),
+                });
+            }
             self.add_subscription(&filter, subscriber, options, &mut all);
             reason_codes.push(match options.qos {
                 QoS::AtMostOnce => ReasonCode::Success,
@@ -113,6 +127,10 @@ impl Broker {
         }
         self.visibility.wait(PendingSuback {
             sequence: self.visibility.issued(),
+            safe_at: match self.records(session) {
+                true => self.clients.journal.end(),
+                false => 0,
+            },
             slot,
             serial,
             packet_identifier: subscribe.packet_identifier,
@@ -224,6 +242,37 @@ impl Broker {
         options: SubscriptionOptions,
         all: &mut Changes,
     ) {
+        let Some((id, replaced)) = self.add_index_entry(filter, subscriber, all) else {
+            return;
+        };
+        let wanted = match options.retain_handling {
+            RetainHandling::SendAtSubscribe => true,
+            RetainHandling::SendIfNew => !replaced, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,
+        };
+        if !wanted {
+            self.update_retained(id, subscriber);
+            return;
+        }
+        if replaced {
+            self.cancel_retained(subscriber.session, id);
+        }
+        // Where every retained message is here, most filters without wildcards need no delivery.
+        let nothing_here = !has_wildcards(filter.filter) && !self.retained.contains(filter.filter);
+        if self.shard_count > 1 || !nothing_here {
+            let wanted = self.prepare_retained(id, filter.filter, subscriber);
+            all.retained.extend(wanted);
+        }
+    }
+
+    /// Adds a subscription to the indexes of this shard; gives the filter of one that is not shared, and
+    /// whether it replaced one.
+    pub(super) fn add_index_entry(
+        &mut self,
+        filter: &TopicFilter<'_>,
+        subscriber: Subscriber,
+        all: &mut Changes,
+    ) -> Option<(FilterId, bool)> {
         all.system_topics |= filter.filter.starts_with("$SYS");
         if let Some(share_name) = filter.share_name {
             let name = GroupName {
@@ -240,7 +289,7 @@ impl Broker {
                     all.changes.push(Change::Group(self.group_change(&name)));
                 }
             }
-            return;
+            return None;
         }
         let outcome = self.local.subscribe(filter.filter, subscriber);
         if !outcome.replaced {
@@ -255,23 +304,24 @@ impl Broker {
                 add: true,
             }));
         }
-        let wanted = match options.retain_handling {
-            RetainHandling::SendAtSubscribe => true,
-            RetainHandling::SendIfNew => !outcome.replaced, // [MQTT-3.3.1-10]
-            RetainHandling::DoNotSend => false,
-        };
-        if !wanted {
-            self.update_retained(outcome.filter, subscriber);
-            return;
-        }
-        if outcome.replaced {
-            self.cancel_retained(subscriber.session, outcome.filter);
-        }
-        // Where every retained message is here, most filters without wildcards need no delivery.
-        let nothing_here = !has_wildcards(filter.filter) && !self.retained.contains(filter.filter);
-        if self.shard_count > 1 || !nothing_here {
-            let wanted = self.prepare_retained(outcome.filter, filter.filter, subscriber);
-            all.retained.extend(wanted);
+        Some((outcome.filter, outcome.replaced))
+    }
+
+    /// Whether the log has a session.
+    pub(super) fn records(&self, session: SessionIndex) -> bool {
+        self.clients
+            .session(session)
+            .is_some_and(crate::session::Session::is_recorded)
+    }
+
+    pub(super) fn record_of<'a>(
+        &mut self,
+        session: SessionIndex,
+        record: impl FnOnce(u64) -> Record<'a>,
+    ) {
+        if let Some(session) = self.clients.sessions.get(session as usize) {
+            let (number, durability) = session.log_key();
+            self.clients.journal.append(&record(number), durability);
         }
     }
 
@@ -289,6 +339,7 @@ impl Broker {
         }
     }
 
+    /// The same; also if there are none, so that all confirm what they have been sent before.
     pub(super) fn stage_changes(&mut self, changes: Vec<Change>) {
         if self.shard_count == 1 {
             return;
@@ -319,7 +370,8 @@ impl Broker {
     /// Sends the SUBACKs whose subscriptions every shard knows, and what is retained for them: it is asked
     /// for only now, so that nothing falls between retained and live.
     pub(super) fn release_subacks(&mut self, now: Now) {
-        while let Some(suback) = self.visibility.next_visible() {
+        let committed = self.clients.journal.committed();
+        while let Some(suback) = self.visibility.next_visible(committed) {
             let connected = self.clients.session_of(suback.slot).is_some();
             let connection = self.clients.connection_mut(suback.slot);
             let connection = connection.filter(|connection| connection.serial == suback.serial);
@@ -359,6 +411,7 @@ impl Broker {
         slot: u32,
         session: SessionIndex,
         unsubscribe: &Unsubscribe<'_>,
+        now: Now,
     ) -> Result<(), Violation> {
         let Some(connection) = self.clients.connection(slot) else {
             return Ok(());
@@ -384,7 +437,15 @@ impl Broker {
                     ReasonCode::TopicFilterInvalid
                 }
                 Ok(filter) => match self.remove_one(session, &filter, &mut changes) {
-                    true => ReasonCode::Success,
+                    true => {
+                        if self.records(session) {
+                            self.record_of(session, |session| Record::Unsubscribed {
+                                session,
+                                filter: text,
+                            });
+                        }
+                        ReasonCode::Success
+                    }
                     false => ReasonCode::NoSubscriptionExisted,
                 },
             };
@@ -399,6 +460,14 @@ impl Broker {
             reason_codes,
             properties: Properties::default(),
         };
+        if self.records(session) {
+            let to = self.addressee(slot);
+            let packet = Box::new(packet);
+            let number = self.begin_acknowledgement(Acknowledge::UnsubAck { to, packet, cause });
+            self.expect_commit(number, now);
+            self.asked_all(number, None, now);
+            return Ok(());
+        }
         let encode = |version, properties, out: &mut Vec<u8>| {
             packet.properties = properties;
             packet.encode(version, out);

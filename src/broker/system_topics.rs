@@ -241,6 +241,7 @@ impl Broker {
             let publisher = Publisher {
                 session: None,
                 hash: 0,
+                asked: None,
             };
             anyone |= self
                 .route(&mut Publication::new(view), publisher, now)

@@ -104,7 +104,7 @@ impl Broker {
             Timer::KeepAlive { slot, serial } => self.check_keep_alive(slot, serial, now),
             Timer::Will { session, .. } => {
                 if timer.is_current(&self.clients) {
-                    self.publish_will(session, now);
+                    self.publish_will(session, None, now);
                 }
             }
             Timer::SessionExpiry { session, .. } => {

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::mqtt::data_types::PacketIdentifier;
 use crate::mqtt::reason_code::ReasonCode;
-use crate::routing::ids::ShardId;
+use crate::routing::ids::{SessionIndex, ShardId};
 
 use super::fault::{self, Fault};
 
@@ -28,6 +28,8 @@ pub struct WantsRetained {
 pub struct PendingSuback {
     /// The changes that must be confirmed.
     pub sequence: u64,
+    /// Up to where the log must be safe.
+    pub safe_at: u64,
     /// The connection.
     pub slot: u32,
     /// Tells it from an earlier one in the same slot.
@@ -50,6 +52,9 @@ pub struct Visibility {
     confirmed: Vec<u64>,
     /// At most `PENDING_SUBACKS_MAX`.
     pending: VecDeque<PendingSuback>,
+    /// Sessions that wait for a change to be confirmed, with their generations; at most one for each
+    /// `RETAINED_LIVE_TOPICS_MAX` messages that a session was sent.
+    fences: VecDeque<(u64, SessionIndex, u32)>,
 }
 
 impl Visibility {
@@ -61,6 +66,7 @@ impl Visibility {
             issued: 0,
             confirmed,
             pending: VecDeque::new(),
+            fences: VecDeque::new(),
         }
     }
 
@@ -89,12 +95,30 @@ impl Visibility {
 
     /// Whether nothing waits and all is confirmed.
     pub fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.is_visible(self.issued)
+        self.pending.is_empty() && self.fences.is_empty() && self.is_visible(self.issued)
     }
 
     /// Lets a SUBACK wait.
     pub fn wait(&mut self, suback: PendingSuback) {
         self.pending.push_back(suback);
+    }
+
+    /// Lets a session wait for the last change, whose number it gives; if it is not confirmed already.
+    pub fn fence(&mut self, session: SessionIndex, generation: u32) -> u64 {
+        if !self.is_visible(self.issued) {
+            self.fences.push_back((self.issued, session, generation));
+        }
+        self.issued
+    }
+
+    /// The next session whose change is confirmed.
+    pub fn next_fence(&mut self) -> Option<(SessionIndex, u32)> {
+        let (sequence, session, generation) = *self.fences.front()?;
+        if !self.is_visible(sequence) {
+            return None;
+        }
+        self.fences.pop_front();
+        Some((session, generation))
     }
 
     /// `from` has applied all up to `sequence`.
@@ -104,10 +128,11 @@ impl Visibility {
         *confirmed = sequence;
     }
 
-    /// The next SUBACK that may leave.
-    pub fn next_visible(&mut self) -> Option<PendingSuback> {
-        let sequence = self.pending.front()?.sequence;
-        match self.is_visible(sequence) || fault::on(Fault::SubackEarly) {
+    /// The next SUBACK that may leave, if the log is safe up to `committed`.
+    pub fn next_visible(&mut self, committed: u64) -> Option<PendingSuback> {
+        let front = self.pending.front()?;
+        let visible = self.is_visible(front.sequence) || fault::on(Fault::SubackEarly);
+        match visible && front.safe_at <= committed {
             true => self.pending.pop_front(),
             false => None,
         }

@@ -5,6 +5,9 @@
 
 pub mod admin;
 mod client;
+pub mod doctor;
+pub mod import;
+pub mod manual;
 pub mod reload;
 
 /// Why a command ends without having done what was asked.

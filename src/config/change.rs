@@ -17,6 +17,12 @@ pub const NEEDS_RESTART: &[&str] = &[
     "shards",
     "cores",
     "runtime_directory",
+    "data_dir",
+    "durability",
+    "listener.durability",
+    "storage.segment_bytes",
+    "storage.unwritten_bytes_max",
+    "storage.bytes_max",
     "listener.unix_owner",
     "listener.unix_group",
     "listener.unix_mode",
@@ -38,6 +44,9 @@ fn keep_what_needs_a_restart(config: &mut Config, running: &Config) {
     config
         .runtime_directory
         .clone_from(&running.runtime_directory);
+    config.data_dir.clone_from(&running.data_dir);
+    config.durability = running.durability;
+    config.storage = running.storage.clone();
     let (network, now) = (&mut config.network, &running.network);
     network.ring_entries = now.ring_entries;
     network.receive_buffers = now.receive_buffers;
@@ -122,6 +131,12 @@ pub fn plan(running: &Config, wanted: &Config) -> Result<Plan, String> {
         ));
     }
     config.listeners = listeners;
+    if config.durability_max() > running.durability_max() {
+        return Err(
+            "a listener asks for a durability that this broker's log does not give; restart to change it"
+                .into(),
+        );
+    }
     Ok(Plan {
         config,
         changes,
@@ -178,6 +193,7 @@ fn listeners(
         compare(Section::Listener, &before, &after, &prefix, changes);
         let next = Listener {
             unix: now.unix.clone(),
+            durability: now.durability,
             ..listener.clone()
         };
         if next != *now {
@@ -298,6 +314,19 @@ mod tests {
         assert_eq!((again.changes, again.steps), (vec![], vec![]));
         let back = plan(&changed.config, &running).unwrap();
         assert_eq!(back.steps, [ListenerStep::Move { from: 2, to: 3 }]);
+    }
+
+    #[test]
+    fn a_log_does_not_begin_while_the_broker_runs() {
+        let text = format!("data_dir = \"/d\"\ndurability = \"memory\"\n{TWO}");
+        let running = config(&text);
+        let wanted = config(&format!(
+            "{text}[[listener]]\naddress = \"127.0.0.1:3\"\ndurability = \"os\"\n"
+        ));
+        assert!(plan(&running, &wanted).unwrap_err().contains("restart"));
+        let wanted = config(&format!("{text}durability = \"os\"\n"));
+        let changed = plan(&running, &wanted).unwrap();
+        assert!(changed.changes[0].needs_restart && changed.steps.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::address::ListenAddress;
-use super::limits::ListenerLimits;
+use super::limits::{Durability, ListenerLimits};
 use super::resolved::{Config, Listener, Redirect, UnixOptions};
 
 /// Levels of log lines, the quietest first.
@@ -32,6 +32,8 @@ pub enum Section {
     Retained,
     /// `[network]`.
     Network,
+    /// `[storage]`.
+    Storage,
     /// `[system_topics]`.
     SystemTopics,
     /// `[redirect]`.
@@ -44,7 +46,7 @@ pub enum Section {
 
 impl Section {
     /// All, in the order of the reference.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Top,
         Self::Log,
         Self::Listener,
@@ -53,6 +55,7 @@ impl Section {
         Self::Shared,
         Self::Retained,
         Self::Network,
+        Self::Storage,
         Self::SystemTopics,
         Self::Redirect,
         Self::Admin,
@@ -70,6 +73,7 @@ impl Section {
             Self::Shared => "shared",
             Self::Retained => "retained",
             Self::Network => "network",
+            Self::Storage => "storage",
             Self::SystemTopics => "system_topics",
             Self::Redirect => "redirect",
             Self::Admin => "admin",
@@ -123,6 +127,8 @@ pub struct DraftListener {
     pub allow_anonymous: Option<bool>,
     /// Owner, group and mode.
     pub unix: UnixOptions,
+    /// `durability`.
+    pub durability: Option<Durability>,
     /// Everything else.
     pub limits: ListenerLimits,
 }
@@ -168,6 +174,7 @@ impl Draft {
             address: Some(listener.address.clone()),
             allow_anonymous: Some(listener.allow_anonymous),
             unix: listener.unix.clone(),
+            durability: listener.durability,
             limits: listener.limits.clone(),
         };
     }

@@ -48,8 +48,6 @@ pub const RETAINED_DELIVERIES_AT_ONCE: usize = 32;
 /// Topics whose live messages are noted for the deliveries of retained messages to one session, at most;
 /// beyond it they are forgotten, and the owners are asked again.
 pub const RETAINED_LIVE_TOPICS_MAX: usize = 16_384;
-/// By then a message that came to one shard has come to all others, milliseconds.
-pub const RETAINED_SETTLE_MS: u64 = 1_000;
 /// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
@@ -64,6 +62,24 @@ pub const RECORDER_VISITS_MAX: u64 = 8192;
 pub const ENDED_MAX: usize = 1024;
 /// Bans that are in force at once.
 pub const BANS_MAX: usize = 10_000;
+/// The buffer of a group of log records that is kept to be filled again, at most, bytes.
+pub const POOLED_GROUP_BYTES_MAX: usize = 4 << 20;
+/// What a rewrite of the log records in one turn, about, bytes: well below a millisecond.
+pub const REWRITE_BYTES_PER_TURN_MAX: usize = 128 << 10;
+/// Acknowledgements of one shard that wait for commits, its own or others'; beyond it PUBLISH is not read.
+pub const PENDING_ACKNOWLEDGEMENTS_MAX: usize = 65_536;
+
+/// What an acknowledgement of the broker promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing survives the process.
+    #[default]
+    Memory,
+    /// What is acknowledged survives a killed process.
+    Os,
+    /// What is acknowledged survives a loss of power.
+    Fsync,
+}
 
 /// What happens to a message for an outbox that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +172,9 @@ pub struct ListenerLimits {
     pub connections_max: u32,
     /// From accept to the end of CONNECT, seconds.
     pub connect_timeout_s: u16,
+    /// Largest CONNECT, bytes: it is taken from anybody, before it is known who sends it. Not more than
+    /// `packet_bytes_max`.
+    pub connect_bytes_max: u32,
     /// Largest Control Packet from a client, bytes.
     pub packet_bytes_max: u32,
     /// Longest Keep Alive, seconds; 0 is no limit.
@@ -173,12 +192,21 @@ impl Default for ListenerLimits {
         Self {
             connections_max: 1_000_000,
             connect_timeout_s: 10,
+            // Each of its five fields at its longest, 64 KiB, and as much for properties.
+            connect_bytes_max: 384 << 10,
             packet_bytes_max: 16 << 20,
             keep_alive_s_max: 0,
             topic_alias_maximum_outgoing: 32,
             response_information: None,
             capabilities: Capabilities::default(),
         }
+    }
+}
+
+impl ListenerLimits {
+    /// The largest first packet, bytes.
+    pub fn first_packet_bytes_max(&self) -> usize {
+        self.connect_bytes_max.min(self.packet_bytes_max) as usize
     }
 }
 
@@ -247,6 +275,8 @@ pub struct NetworkLimits {
     pub output_bytes_max: u32,
     /// Bytes that one connection may bring into one turn; messages to many receivers count for more.
     pub receive_budget_bytes: u32,
+    /// How long a shard looks for work before it sleeps, microseconds.
+    pub spin_us: u32,
     /// Submission queue entries of a shard's ring.
     pub ring_entries: u32,
     /// Receive buffers of a shard; a power of two.
@@ -268,6 +298,7 @@ impl Default for NetworkLimits {
         Self {
             output_bytes_max: 1 << 20,
             receive_budget_bytes: 64 << 10,
+            spin_us: 0,
             ring_entries: 1024,
             receive_buffers: 512,
             receive_buffer_bytes: 2048,
@@ -296,6 +327,27 @@ impl Default for ObservabilityLimits {
             recorder_entries: 1 << 16,
             stall_report_ms: 100,
             window_shut_s: 30,
+        }
+    }
+}
+
+/// Limits of the store, per shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageLimits {
+    /// Size of a file of the log, bytes.
+    pub segment_bytes: u64,
+    /// Records that wait to be written, bytes; beyond it PUBLISH packets are not read.
+    pub unwritten_bytes_max: u32,
+    /// Length of the log, bytes; beyond it nothing new is taken.
+    pub bytes_max: u64,
+}
+
+impl Default for StorageLimits {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            unwritten_bytes_max: 16 << 20,
+            bytes_max: 1 << 40,
         }
     }
 }

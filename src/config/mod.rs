@@ -7,6 +7,7 @@ pub mod error;
 pub mod keys;
 pub mod limits;
 pub mod owner;
+pub mod profile;
 pub mod raw;
 pub mod reference;
 pub mod resolved;
@@ -14,6 +15,7 @@ pub mod table;
 mod unknown;
 
 pub use error::{ConfigError, ConfigErrors};
+pub use profile::Profile;
 pub use raw::{free_listener_name, load, parse, same_place};
 pub use reference::{explain, reference_markdown, to_toml};
 pub use resolved::{AdminConfig, Config, Listener, LogConfig, LogFormat, Redirect, SharedStrategy};

@@ -16,7 +16,9 @@ use super::error::{Collector, ConfigError, ConfigErrors};
 use super::keys::{
     Draft, DraftListener, Key, Kind, LOG_LEVELS, Section, Unit, literal, parse_size,
 };
+use super::limits::Durability;
 use super::owner;
+use super::profile::Profile;
 use super::resolved::{Config, Listener};
 use super::unknown::meant;
 
@@ -54,7 +56,9 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
     }
     // What was saved from broken syntax would only give errors that are none.
     if reader.errors.is_empty() {
+        reader.profile(table.get_ref());
         reader.top(table.get_ref());
+        reader.check_durability(table.get_ref());
     }
     if !reader.errors.is_empty() {
         return Err(reader.errors.into_errors());
@@ -78,6 +82,17 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
+    /// Defaults come first, wherever in the file the profile stands. What is no profile has its error later.
+    fn profile(&mut self, table: &DeTable<'_>) {
+        let named = match table.get("profile").map(Spanned::get_ref) {
+            Some(DeValue::String(name)) => Profile::named(name),
+            _ => None,
+        };
+        if let Some(profile) = named {
+            profile.apply(&mut self.draft.config);
+        }
+    }
+
     fn top(&mut self, table: &DeTable<'_>) {
         for (name, value) in table {
             match Section::named(name.get_ref()) {
@@ -87,6 +102,34 @@ impl Reader<'_> {
             }
         }
         self.draft.config.redirect = self.draft.redirect();
+    }
+
+    /// A promise beyond the process needs a place for it.
+    fn check_durability(&mut self, table: &DeTable<'_>) {
+        let config = &self.draft.config;
+        let promised =
+            |durability: Option<Durability>| durability.is_some_and(|d| d > Durability::Memory);
+        let of_listener = self
+            .listeners
+            .iter()
+            .any(|listener| promised(listener.durability));
+        if config.data_dir.is_some() || !(promised(config.durability) || of_listener) {
+            return;
+        }
+        let message = "needs data_dir: say where sessions and retained messages are kept";
+        let key = if promised(config.durability) {
+            "durability"
+        } else {
+            "listener"
+        };
+        if let Some(place) = table.get(key) {
+            let path = if key == "listener" {
+                "listener.durability"
+            } else {
+                key
+            };
+            self.error(place, path, message);
+        }
     }
 
     fn section(&mut self, section: Section, value: &Spanned<DeValue<'_>>) {
@@ -139,7 +182,10 @@ impl Reader<'_> {
     }
 
     fn listener(&mut self, place: &Spanned<DeValue<'_>>, table: &DeTable<'_>) {
-        self.draft.listener = DraftListener::default();
+        self.draft.listener = DraftListener {
+            limits: self.draft.config.profile.listener_limits(),
+            ..DraftListener::default()
+        };
         for entry in table {
             self.entry(Section::Listener, entry);
         }
@@ -203,6 +249,7 @@ impl Reader<'_> {
             None => free_listener_name(&self.listeners, &listener.name),
         };
         listener.unix = draft.unix;
+        listener.durability = draft.durability;
         listener.limits = draft.limits;
         self.listeners.push(listener);
     }

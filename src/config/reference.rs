@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::change::NEEDS_RESTART;
 use super::keys::{Draft, Key, Section};
+use super::profile::other_defaults;
 use super::resolved::Config;
 use super::table::KEYS;
 use super::unknown::nearest;
@@ -22,10 +23,13 @@ pub fn reference_markdown() -> String {
             "### {title}\n\n| Key | Value | Default | Meaning |\n|---|---|---|---|\n"
         );
         for key in section.keys() {
-            let default = match key.show(&Draft::default()) {
+            let mut default = match key.show(&Draft::default()) {
                 Some(value) => format!("`{value}`"),
                 None => key.unset.into(),
             };
+            for (profile, value) in other_defaults(key) {
+                let _ = write!(default, "; {profile} `{value}`");
+            }
             let _ = writeln!(
                 out,
                 "| `{}` | {} | {default} | {} |",
@@ -76,8 +80,12 @@ fn explain_key(key: &Key) -> String {
         true => "by a restart",
         false => "by a reload",
     };
+    let others: String = other_defaults(key)
+        .iter()
+        .map(|(profile, value)| format!(", {profile} {value}"))
+        .collect();
     format!(
-        "{}\n    {}\n    value:   {}\n    default: {}\n    where:   {place}\n    changed: {changed}\n",
+        "{}\n    {}\n    value:   {}\n    default: {}{others}\n    where:   {place}\n    changed: {changed}\n",
         key.path(),
         key.doc,
         key.expected(),
@@ -135,9 +143,9 @@ mod tests {
                 .filter(|line| line.starts_with('|'))
                 .all(|line| line.matches('|').count() == 5)
         );
-        assert!(
-            reference.contains("| `output_bytes_max` | bytes from 4KiB to 1GiB | `\"1MiB\"` |")
-        );
+        assert!(reference.contains(
+            "| `output_bytes_max` | bytes from 4KiB to 1GiB | `\"1MiB\"`; throughput `\"4MiB\"`; density"
+        ));
     }
 
     /// `RINGMQ_BLESS=1 cargo test --lib reference` writes it anew.

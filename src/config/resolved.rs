@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use super::address::ListenAddress;
 use super::limits::{
-    ListenerLimits, MessageLimits, NetworkLimits, ObservabilityLimits, RetainedLimits,
-    SessionLimits,
+    Durability, ListenerLimits, MessageLimits, NetworkLimits, ObservabilityLimits, RetainedLimits,
+    SessionLimits, StorageLimits,
 };
+use super::profile::Profile;
 
 /// Where MQTT listens when nothing is configured: loopback, the registered port.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:1883";
@@ -55,6 +56,8 @@ pub struct Listener {
     pub unix: UnixOptions,
     /// Whether clients without credentials may connect.
     pub allow_anonymous: bool,
+    /// What acknowledgements to its clients promise, if not what the whole broker does.
+    pub durability: Option<Durability>,
     /// Its limits.
     pub limits: ListenerLimits,
     /// It was there when the process started or later and is no more, or has another place: nobody is
@@ -116,6 +119,8 @@ pub struct AdminConfig {
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// Where defaults come from.
+    pub profile: Profile,
     /// How many shards; one for each core if not set.
     pub shards: Option<u16>,
     /// The CPUs to pin shards to; all allowed ones if not set.
@@ -136,6 +141,12 @@ pub struct Config {
     pub network: NetworkLimits,
     /// How often `$SYS` topics are published, seconds; 0 is never.
     pub system_topics_interval_s: u16,
+    /// Where sessions and retained messages are kept; without it they end with the process.
+    pub data_dir: Option<String>,
+    /// What acknowledgements promise; `fsync` if not set and there is a `data_dir`.
+    pub durability: Option<Durability>,
+    /// Limits of the store.
+    pub storage: StorageLimits,
     /// Points all clients elsewhere.
     pub redirect: Option<Redirect>,
     /// What is logged.
@@ -160,9 +171,33 @@ impl Listener {
             allow_anonymous: address.is_local(),
             address,
             unix: UnixOptions::default(),
+            durability: None,
             limits: ListenerLimits::default(),
             closed: false,
         }
+    }
+}
+
+impl Config {
+    /// What acknowledgements to the clients of a listener promise.
+    pub fn durability_at(&self, listener: u16) -> Durability {
+        if self.data_dir.is_none() {
+            return Durability::Memory;
+        }
+        let listener = self.listeners.get(usize::from(listener));
+        listener
+            .and_then(|listener| listener.durability)
+            .or(self.durability)
+            .unwrap_or(Durability::Fsync)
+    }
+
+    /// The strongest promise that is made anywhere.
+    pub fn durability_max(&self) -> Durability {
+        let listeners = (0u16..).zip(&self.listeners);
+        listeners
+            .map(|(listener, _)| self.durability_at(listener))
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -170,6 +205,7 @@ impl Default for Config {
     fn default() -> Self {
         let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 1883));
         Self {
+            profile: Profile::default(),
             shards: None,
             cores: None,
             runtime_directory: None,
@@ -180,6 +216,9 @@ impl Default for Config {
             retained: RetainedLimits::default(),
             network: NetworkLimits::default(),
             system_topics_interval_s: SYSTEM_TOPICS_INTERVAL_S,
+            data_dir: None,
+            durability: None,
+            storage: StorageLimits::default(),
             redirect: None,
             log: LogConfig::default(),
             shutdown_grace_s: SHUTDOWN_GRACE_S,

@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 
 use super::keys::{Draft, Key, Kind, LOG_LEVELS, Section, Unit};
-use super::limits::{OutboxFull, Overlapping, SHARDS_MAX};
+use super::limits::{Durability, OutboxFull, Overlapping, SHARDS_MAX};
+use super::profile::Profile;
 use super::resolved::{LogFormat, SharedStrategy};
 
 const U16: u64 = u16::MAX as u64;
@@ -136,10 +137,32 @@ fn put_path(field: &mut Option<PathBuf>, text: &str) -> Result<(), String> {
 fn shown(path: Option<&PathBuf>) -> Option<String> {
     path.map(|path| path.display().to_string())
 }
+/// A durability that may be absent.
+macro_rules! durability {
+    ($section:ident, $($at:ident).+, $unset:literal, $doc:expr) => {
+        Key {
+            section: Section::$section,
+            name: "durability",
+            kind: Kind::Choice {
+                values: &["memory", "os", "fsync"],
+                set: |draft, index| draft.$($at).+ = DURABILITIES.get(index).copied(),
+                get: |draft| DURABILITIES.iter().position(|value| Some(*value) == draft.$($at).+),
+            },
+            unset: $unset,
+            doc: $doc,
+        }
+    };
+}
+
+/// In the order of their words.
+pub const DURABILITIES: [Durability; 3] = [Durability::Memory, Durability::Os, Durability::Fsync];
 
 /// All keys, grouped by section.
 #[rustfmt::skip] // one key, one entry: the table is read as a table
 pub static KEYS: &[Key] = &[
+    choice!(Top, "profile", config.profile,
+        ["balanced" => Profile::Balanced, "latency" => Profile::Latency, "throughput" => Profile::Throughput, "density" => Profile::Density],
+        "Other defaults for many keys: short times for a message, most messages for the CPU, or most clients for the memory. Keys that are set win."),
     Key {
         section: Section::Top,
         name: "shards",
@@ -166,6 +189,10 @@ pub static KEYS: &[Key] = &[
     },
     text!(Top, "runtime_directory", "the path of a directory", config.runtime_directory, "RUNTIME_DIRECTORY of the environment, which systemd sets; or none",
         "Where the broker writes its process number and the configuration it runs with, for \"ringmq reload\"."),
+    text!(Top, "data_dir", "a path", config.data_dir, "none: everything is in memory",
+        "The directory where sessions and retained messages are kept, so that they survive a restart. One broker at a time uses it."),
+    durability!(Top, config.durability, "\"fsync\" with data_dir, \"memory\" without",
+        "What PUBACK, PUBREC and SUBACK promise of persistent sessions and retained messages: nothing beyond the process, to survive a killed process, or to survive a loss of power."),
     integer!(Top, "shutdown_grace_s", Seconds, 0, 3600, config.shutdown_grace_s,
         "How long clients have to take their last packets at shutdown. Then the broker ends with exit code 5."),
 
@@ -182,7 +209,7 @@ pub static KEYS: &[Key] = &[
             get: |draft| LOG_LEVELS.iter().position(|level| *level == draft.config.log.level),
         },
         unset: "",
-        doc: "The least severe lines that are logged. SIGHUP reads this section of the file again.",
+        doc: "The least severe lines that are logged.",
     },
     choice!(Log, "format", config.log.format, ["text" => LogFormat::Text, "json" => LogFormat::Json],
         "Lines for people, or one JSON object a line."),
@@ -238,10 +265,14 @@ pub static KEYS: &[Key] = &[
         unset: "\"0660\"",
         doc: "Permissions of the Unix socket.",
     },
+    durability!(Listener, listener.durability, "that of the top level",
+        "The same for the clients of this listener: their sessions, and what they publish."),
     integer!(Listener, "connections_max", Count, 1, 10_000_000, listener.limits.connections_max,
         "Connections through this listener at once; further ones are closed at accept."),
     integer!(Listener, "connect_timeout_s", Seconds, 1, 3600, listener.limits.connect_timeout_s,
         "From accept to the end of the CONNECT packet; then the connection is closed."),
+    integer!(Listener, "connect_bytes_max", Bytes, 128, 268_435_460, listener.limits.connect_bytes_max,
+        "Largest CONNECT, which is taken before it is known who sends it. With the default, Client Identifier, Will Topic, Will Payload, User Name and Password may all be as long as MQTT allows."),
     integer!(Listener, "packet_bytes_max", Bytes, 128, 268_435_460, listener.limits.packet_bytes_max,
         "Largest Control Packet from a client (Maximum Packet Size)."),
     integer!(Listener, "keep_alive_s_max", Seconds, 0, U16, listener.limits.keep_alive_s_max,
@@ -315,6 +346,8 @@ pub static KEYS: &[Key] = &[
         "Output of one connection that waits or is on its way. Beyond it QoS 0 is dropped, and QoS 1 and 2 stay in the outbox."),
     integer!(Network, "receive_budget_bytes", Bytes, 1024, 1 << 30, config.network.receive_budget_bytes,
         "Bytes that one connection may bring into one turn, so that it does not starve the others. A message to many receivers counts for more than its bytes."),
+    integer!(Network, "spin_us", Count, 0, 10_000, config.network.spin_us,
+        "Microseconds that a shard without work looks for more before it sleeps. It uses its core meanwhile: give each shard one of its own."),
     integer!(Network, "ring_entries", Count, 8, 32_768, config.network.ring_entries,
         "Submission queue entries of a shard's ring."),
     integer!(power_of_two Network, "receive_buffers", Count, 16, 32_768, config.network.receive_buffers,
@@ -329,6 +362,14 @@ pub static KEYS: &[Key] = &[
         "Connections that the kernel queues before they are accepted; net.core.somaxconn caps it."),
     integer!(Network, "close_linger_s", Seconds, 0, 3600, config.network.close_linger_s,
         "How long the last packets to a client may take before its connection is closed."),
+
+    integer!(Storage, "segment_bytes", Bytes, 1 << 20, 1 << 30, config.storage.segment_bytes,
+        "Size of a file of the log. Each shard has at least two."),
+    integer!(Storage, "unwritten_bytes_max", Bytes, 64 << 10, 1 << 30, config.storage.unwritten_bytes_max,
+        "Records of one shard that wait for the disk. Beyond it PUBLISH packets are not read."),
+
+    integer!(Storage, "bytes_max", Bytes, 4 << 20, 1 << 50, config.storage.bytes_max,
+        "Length of the log of one shard. Beyond it, what would have to be recorded is refused with 0x97."),
 
     integer!(SystemTopics, "interval_s", Seconds, 0, U16, config.system_topics_interval_s,
         "How often $SYS topics are published. 0 is never."),

@@ -227,8 +227,40 @@ fn owners(path: &Path, unix: &UnixOptions) -> Result<(Option<u32>, Option<u32>),
     ))
 }
 
+/// Changes how many connections the kernel queues for a socket that listens already.
+pub fn set_backlog(socket: impl AsFd, backlog: u32) {
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    // A socket that listens takes any number.
+    let _ = SockRef::from(&socket).listen(backlog);
+}
+
 /// Makes small packets leave at once: the broker does its own batching.
 pub fn set_nodelay(socket: impl AsFd) {
     // A Unix socket has no such option, and a socket that is already gone says so at its first receive.
     let _ = SockRef::from(&socket).set_tcp_nodelay(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_backlog_of_a_socket_that_listens_can_be_changed() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let bound = bind(&address, &UnixOptions::default(), 1, 1, false).unwrap();
+        let ListenAddress::Tcp(address) = bound.address else {
+            panic!("{bound:?}");
+        };
+        let patience = Duration::from_millis(300);
+        let connect = || TcpStream::connect_timeout(&address, patience);
+        // Nobody accepts: one more than the backlog fits.
+        let first: Vec<_> = (0..2).map(|_| connect().unwrap()).collect();
+        assert!(connect().is_err(), "the queue is full");
+        set_backlog(&bound.sockets[0], 16);
+        let more: Vec<_> = (0..10).map(|_| connect().unwrap()).collect();
+        assert_eq!(first.len() + more.len(), 12);
+    }
 }

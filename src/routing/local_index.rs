@@ -11,6 +11,7 @@ use crate::mqtt::topic_filter::has_wildcards;
 
 use super::filter_table::FilterTable;
 use super::ids::SessionIndex;
+use super::subscribers::Subscribers;
 use super::topic_hash::{TopicHash, TopicHasher};
 
 /// The number of a Topic Filter in a table.
@@ -48,6 +49,11 @@ impl Subscriber {
         self.options & 3
     }
 
+    /// Subscription Options as their byte.
+    pub fn options(&self) -> u8 {
+        self.options
+    }
+
     /// No Local.
     #[inline]
     pub fn no_local(&self) -> bool {
@@ -59,14 +65,6 @@ impl Subscriber {
     pub fn retain_as_published(&self) -> bool {
         self.options & 8 != 0
     }
-}
-
-/// The subscribers of one filter: mostly one. Several stand in the order of their sessions.
-#[derive(Debug)]
-enum Subscribers {
-    One(Subscriber),
-    #[allow(clippy::box_collection)] // keeps the entry of a filter small
-    Many(Box<Vec<Subscriber>>),
 }
 
 /// What a subscribe changed.
@@ -182,69 +180,15 @@ impl LocalIndex {
         self.table.matching(topic, hash, found);
     }
 
-    /// The subscribers of a filter.
+    /// The subscribers of a filter, in no order.
     #[inline]
     pub fn subscribers(&self, filter: FilterId) -> &[Subscriber] {
-        match self.table.get(filter) {
-            Some(Subscribers::One(subscriber)) => std::slice::from_ref(subscriber),
-            Some(Subscribers::Many(many)) => many,
-            None => &[],
-        }
+        self.table.get(filter).map_or(&[], Subscribers::as_slice)
     }
 
     /// The subscription of `session` to a filter.
     pub fn subscription(&self, filter: FilterId, session: SessionIndex) -> Option<&Subscriber> {
-        let subscribers = self.subscribers(filter);
-        let position = subscribers
-            .binary_search_by_key(&session, |subscriber| subscriber.session)
-            .ok()?;
-        subscribers.get(position)
-    }
-}
-
-impl Subscribers {
-    /// Adds or replaces; tells whether it replaced.
-    fn add(&mut self, subscriber: Subscriber) -> bool {
-        match self {
-            Self::One(one) if one.session == subscriber.session => {
-                *one = subscriber;
-                true
-            }
-            Self::One(one) => {
-                let mut both = vec![*one, subscriber];
-                both.sort_unstable_by_key(|subscriber| subscriber.session);
-                *self = Self::Many(Box::new(both));
-                false
-            }
-            Self::Many(many) => {
-                match many.binary_search_by_key(&subscriber.session, |other| other.session) {
-                    Ok(position) => {
-                        many[position] = subscriber;
-                        true
-                    }
-                    Err(position) => {
-                        many.insert(position, subscriber);
-                        false
-                    }
-                }
-            }
-        }
-    }
-
-    /// Removes one of many; tells whether it was there. The last one is never removed here.
-    fn remove(&mut self, session: SessionIndex) -> bool {
-        let Self::Many(many) = self else { return false };
-        let Ok(position) = many.binary_search_by_key(&session, |subscriber| subscriber.session)
-        else {
-            return false;
-        };
-        many.remove(position);
-        if let [only] = many.as_slice() {
-            *self = Self::One(*only);
-        } else if many.len() * 4 < many.capacity() {
-            many.shrink_to(many.len() * 2);
-        }
-        true
+        self.table.get(filter)?.find(session)
     }
 }
 

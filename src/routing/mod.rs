@@ -12,4 +12,6 @@ pub mod local_index;
 pub mod retained;
 pub mod shared_subscription;
 pub mod topic_hash;
+
+mod subscribers;
 mod trie;

@@ -18,10 +18,18 @@ use super::application_message::ApplicationMessage;
 /// Retained messages by Topic Name.
 #[derive(Debug, Default)]
 pub struct RetainedStore {
-    messages: BTreeMap<Box<str>, ApplicationMessage>,
+    messages: BTreeMap<Box<str>, Retained>,
     /// Those of `messages` with a Message Expiry Interval.
     by_expiry: BTreeSet<ByExpiry>,
     bytes: u64,
+}
+
+/// A retained message.
+#[derive(Debug)]
+struct Retained {
+    message: ApplicationMessage,
+    /// Where the log has it; 0 if it is not recorded.
+    location: u64,
 }
 
 /// A message in the order of expiry.
@@ -154,13 +162,36 @@ impl RetainedStore {
             self.by_expiry
                 .insert(ByExpiry(ApplicationMessage::clone(&message)));
         }
-        self.messages.insert(message.topic().into(), message);
+        let topic = message.topic().into();
+        let retained = Retained {
+            message,
+            location: 0,
+        };
+        self.messages.insert(topic, retained);
         true
+    }
+
+    /// Notes where the log has the message of a topic.
+    pub fn set_location(&mut self, topic: &str, location: u64) {
+        if let Some(retained) = self.messages.get_mut(topic) {
+            retained.location = location;
+        }
+    }
+
+    /// The next messages behind the topic `cursor`, with where the log has them; where to go on is the topic
+    /// of the last one.
+    pub fn after(&mut self, cursor: &str) -> impl Iterator<Item = (&ApplicationMessage, &mut u64)> {
+        let first = match cursor.is_empty() {
+            true => Bound::Unbounded,
+            false => Bound::Excluded(cursor),
+        };
+        let range = self.messages.range_mut::<str, _>((first, Bound::Unbounded));
+        range.map(|(_, retained)| (&retained.message, &mut retained.location))
     }
 
     /// Clears the retained message of a topic [MQTT-3.3.1-6]; tells whether there was one.
     pub fn clear(&mut self, topic: &str) -> bool {
-        let Some(message) = self.messages.remove(topic) else {
+        let Some(Retained { message, .. }) = self.messages.remove(topic) else {
             return false;
         };
         self.bytes -= message.bytes() as u64;
@@ -209,8 +240,10 @@ impl RetainedStore {
             let found = self
                 .messages
                 .get(filter)
-                .filter(|message| !message.is_expired(now_ms));
-            slice.messages.extend(found.cloned());
+                .filter(|found| !found.message.is_expired(now_ms));
+            slice
+                .messages
+                .extend(found.map(|found| ApplicationMessage::clone(&found.message)));
             return slice;
         }
         let mut bytes = 0;
@@ -223,7 +256,7 @@ impl RetainedStore {
                 true => Bound::Excluded(&*at.from),
                 false => Bound::Included(&*at.from),
             };
-            let Some((topic, message)) = self
+            let Some((topic, Retained { message, .. })) = self
                 .messages
                 .range::<str, _>((from, Bound::Unbounded))
                 .next()

@@ -97,13 +97,6 @@ impl GroupMembers {
         Some((&group.name, group.members.len(), group.online))
     }
 
-    /// The subscription of a member.
-    pub fn member(&self, group: u32, session: SessionIndex) -> Option<&Subscriber> {
-        let group = self.groups.get(group as usize)?;
-        let mut members = group.members.iter();
-        members.find(|member| member.session == session)
-    }
-
     /// The number of a group.
     pub fn find(&self, name: &GroupName) -> Option<u32> {
         self.by_name.get(name).copied()
@@ -119,13 +112,19 @@ impl GroupMembers {
         self.groups.get(group as usize).map(|group| group.serial)
     }
 
+    /// A serial for a group that has no members here any more, or for the next one.
+    pub fn next_serial(&mut self) -> GroupSerial {
+        let serial = GroupSerial(NonZeroU64::MIN.saturating_add(self.made));
+        self.made += 1;
+        serial
+    }
+
     /// Adds a member, who is connected, or replaces its options; gives the group and whether the member is
     /// new.
     pub fn join(&mut self, name: GroupName, member: Subscriber) -> (u32, bool) {
         let group = self.find(&name).unwrap_or_else(|| {
             let name = Arc::new(name);
-            let serial = GroupSerial(NonZeroU64::MIN.saturating_add(self.made));
-            self.made += 1;
+            let serial = self.next_serial();
             let key = self.groups.insert(Group {
                 name: Arc::clone(&name),
                 serial,
@@ -187,6 +186,12 @@ impl GroupMembers {
                 false => group.online.saturating_sub(1),
             };
         }
+    }
+
+    /// The subscription of a session that is a member.
+    pub fn member(&self, group: u32, session: SessionIndex) -> Option<&Subscriber> {
+        let mut members = self.groups.get(group as usize)?.members.iter();
+        members.find(|member| member.session == session)
     }
 
     /// Whether a session is a member.

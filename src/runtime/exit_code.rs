@@ -15,8 +15,13 @@ pub const LISTEN: u8 = 4;
 /// Ended before all clients had their last packets: a second signal came, or the grace time was over.
 pub const CUT_SHORT: u8 = 5;
 
+/// The store cannot be used, or has failed: nothing that was acknowledged is lost.
+pub const STORAGE: u8 = 6;
+/// `ringmq doctor` found something to change.
+pub const TUNING: u8 = 7;
+
 /// Every exit code with its meaning, for the manual.
-pub const ALL: [(u8, &str); 6] = [
+pub const ALL: [(u8, &str); 8] = [
     (OK, "ended as asked"),
     (
         UNEXPECTED,
@@ -35,6 +40,11 @@ pub const ALL: [(u8, &str); 6] = [
         CUT_SHORT,
         "ended by a second signal, or because the grace time was over",
     ),
+    (
+        STORAGE,
+        "the store cannot be used, or has failed; nothing that was acknowledged is lost",
+    ),
+    (TUNING, "doctor found something to change"),
 ];
 
 #[cfg(test)]

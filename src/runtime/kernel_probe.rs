@@ -201,7 +201,7 @@ fn ring_diagnosis(facts: &Facts, failure: &RingFailure) -> Diagnosis {
 }
 
 /// Major and minor number of a release like `6.8.0-45-generic`.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }

@@ -4,18 +4,21 @@
 //! to one CPU; this thread only waits for signals.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::config::Config;
-use crate::config::limits::SHARDS_MAX;
+use crate::config::limits::{Durability, SHARDS_MAX};
+use crate::journal::replay::Clock;
 use crate::net::listener::ListenError;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 use crate::shard::mesh::{self, Message, Peer};
-use crate::shard::{Setup, Shard};
+use crate::shard::{Setup, Shard, ShardError};
+use crate::storage::{ShardStart, Store, StoreError};
 
 use super::activation::Passed;
 use super::listeners::{OpenListener, Opening, open_listeners};
@@ -41,6 +44,17 @@ pub enum LaunchError {
         /// What the kernel said.
         cause: String,
     },
+    /// The store cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The log of a shard has failed.
+    #[error("shard {shard}: {cause}")]
+    Log {
+        /// Which.
+        shard: u16,
+        /// What failed.
+        cause: String,
+    },
     /// Descriptors for the doorbells.
     #[error("cannot connect the shards: {0}; raise LimitNOFILE (ulimit -n)")]
     Mesh(std::io::Error),
@@ -49,7 +63,7 @@ pub enum LaunchError {
 /// How long a shard may take to empty a full inbox; it does so every turn.
 pub(super) const INBOX_PATIENCE: Duration = Duration::from_secs(10);
 
-type Executor = ExecutorJoinHandle<Result<(), String>>;
+type Executor = ExecutorJoinHandle<Result<(), ShardError>>;
 
 /// A broker that accepts connections.
 pub struct Running {
@@ -59,6 +73,8 @@ pub struct Running {
     pub hasher: TopicHasher,
     /// In the order of the configuration.
     pub listeners: Vec<OpenListener>,
+    /// The store, locked as long as the broker runs.
+    pub store: Option<Store>,
 }
 
 /// Starts the broker: one shard for each of `cpus`, which may name a CPU more than once.
@@ -81,8 +97,8 @@ pub fn launch(
     let inbox_batches_max = config.network.inbox_batches_max as usize;
     let (peers, inboxes) =
         mesh::connect(shard_count, inbox_batches_max).map_err(LaunchError::Mesh)?;
-    let hasher = TopicHasher::new(random_key());
     let started = (Instant::now(), unix_s());
+    let (mut store, hasher, mut starts) = open_store(config, shard_count, started.1)?;
     let (ready, all_ready) = crossbeam_channel::bounded(usize::from(SHARDS_MAX));
     let mut executors = Vec::new();
     for ((id, cpu), inbox) in (0..shard_count).zip(cpus).zip(inboxes) {
@@ -96,7 +112,8 @@ pub fn launch(
             peers: peers.clone(),
             started,
         };
-        executors.push(spawn(setup, *cpu, ready.clone())?);
+        let store = starts.as_mut().and_then(Iterator::next);
+        executors.push(spawn(setup, store, *cpu, ready.clone())?);
     }
     drop(ready);
     let running = Running {
@@ -104,19 +121,59 @@ pub fn launch(
         peers,
         hasher,
         listeners,
+        store: None,
     };
     for _ in 0..shard_count {
-        if let Ok((shard, Err(cause))) = all_ready.recv() {
+        if let Ok((shard, Err(error))) = all_ready.recv() {
             running.drainer().drain();
-            return Err(LaunchError::Shard { shard, cause });
+            return Err(of_shard(shard, &error));
         }
     }
-    Ok(running)
+    if let Some(store) = &mut store
+        && let Err(error) = store.complete()
+    {
+        running.drainer().drain();
+        return Err(error.into());
+    }
+    running.drainer().send(|| Message::Open);
+    Ok(Running { store, ..running })
 }
 
-type Ready = crossbeam_channel::Sender<(u16, Result<(), String>)>;
+type Ready = crossbeam_channel::Sender<(u16, Result<(), ShardError>)>;
 
-fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError> {
+type Starts = Option<std::vec::IntoIter<ShardStart>>;
+
+/// The store, if there is to be one, with the key of its hashes.
+fn open_store(
+    config: &Config,
+    shard_count: u16,
+    unix_s: u64,
+) -> Result<(Option<Store>, TopicHasher, Starts), LaunchError> {
+    let key = random_key();
+    let data_dir = config.data_dir.as_ref();
+    let Some(data_dir) = data_dir.filter(|_| config.durability_max() > Durability::Memory) else {
+        return Ok((None, TopicHasher::new(key), None));
+    };
+    let clock = Clock { mono_ms: 0, unix_s };
+    let opened = Store::open(Path::new(data_dir), config, shard_count, key, clock)?;
+    let (store, hasher, starts) = opened;
+    Ok((Some(store), hasher, Some(starts.into_iter())))
+}
+
+fn of_shard(shard: u16, error: &ShardError) -> LaunchError {
+    let cause = error.to_string();
+    match error {
+        ShardError::Log(_) => LaunchError::Log { shard, cause },
+        _ => LaunchError::Shard { shard, cause },
+    }
+}
+
+fn spawn(
+    setup: Setup,
+    store: Option<ShardStart>,
+    cpu: usize,
+    ready: Ready,
+) -> Result<Executor, LaunchError> {
     let shard = setup.id.0;
     let failed = |error: &dyn std::fmt::Display| LaunchError::Shard {
         shard,
@@ -130,21 +187,25 @@ fn spawn(setup: Setup, cpu: usize, ready: Ready) -> Result<Executor, LaunchError
         .io_memory(GLOMMIO_MEMORY_BYTES)
         .preempt_timer(PREEMPT)
         .spawn(move || async move {
-            let mut running = match Shard::new(setup) {
+            let prepared = async {
+                let mut running = Shard::open(setup, store).await?;
+                running.prepare().await?;
+                Ok(running)
+            };
+            // The receiver waits for every shard.
+            let mut running = match prepared.await {
                 Ok(running) => running,
                 Err(error) => {
-                    let cause = error.to_string();
-                    // The receiver waits for every shard.
-                    let _ = ready.send((shard, Err(cause.clone())));
-                    return Err(cause);
+                    let _ = ready.send((shard, Err(error)));
+                    return Ok(());
                 }
             };
             let _ = ready.send((shard, Ok(())));
             drop(ready);
-            running.run().map_err(|error| {
-                tracing::error!(shard, %error, "the ring failed; the broker ends");
+            running.run().await.inspect_err(|error| {
+                // Nobody can rely on a broker without one of its shards: the others tell their clients.
+                tracing::error!(shard, %error, "a shard failed; the broker ends");
                 others.drain();
-                format!("the ring failed: {error}")
             })
         })
         .map_err(|error| failed(&error))
@@ -158,9 +219,13 @@ pub struct Drainer {
 impl Drainer {
     /// Asks every shard to stop accepting, to tell its clients, and to end.
     pub fn drain(&self) {
+        self.send(|| Message::Drain);
+    }
+
+    fn send(&self, message: impl Fn() -> Message) {
         for peer in &self.peers {
             // A shard that has ended needs no telling.
-            let _ = peer.send_within(Message::Drain, INBOX_PATIENCE);
+            let _ = peer.send_within(message(), INBOX_PATIENCE);
         }
     }
 }
@@ -185,14 +250,16 @@ impl Running {
     pub fn join(self) -> Result<(), LaunchError> {
         let mut result = Ok(());
         for (shard, executor) in (0u16..).zip(self.executors) {
-            let ended = match executor.join() {
-                Ok(ended) => ended,
-                Err(error) => Err(error.to_string()),
+            let error = match executor.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => of_shard(shard, &error),
+                Err(error) => LaunchError::Shard {
+                    shard,
+                    cause: error.to_string(),
+                },
             };
-            if let Err(cause) = ended
-                && result.is_ok()
-            {
-                result = Err(LaunchError::Shard { shard, cause });
+            if result.is_ok() {
+                result = Err(error);
             }
         }
         result

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator;
 
 /// A signal that means something to the broker.
@@ -50,6 +51,8 @@ impl Signals {
     /// # Errors
     /// No descriptors are left.
     pub fn new() -> io::Result<Self> {
+        // A limit of the size of files must come as an error of the write, not as a sudden end.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Self {
             iterator: iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?,
             waiting: VecDeque::new(),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::listeners::OpenListener;
 use crate::config::Config;
+use crate::config::limits::Durability;
 
 /// The block, as it is printed when all listeners accept.
 pub fn block(
@@ -11,6 +12,7 @@ pub fn block(
     listeners: &[OpenListener],
     cpus: &[usize],
     kernel: &str,
+    store: Option<&str>,
     admin: &[String],
 ) -> String {
     let mut text = String::new();
@@ -45,9 +47,19 @@ pub fn block(
         config.session.in_flight_max,
         config.network.output_bytes_max
     );
-    let _ = writeln!(
-        text,
-        "  storage memory: sessions and retained messages end with the process"
-    );
+    let _ = match store {
+        None => writeln!(
+            text,
+            "  storage memory: sessions and retained messages end with the process"
+        ),
+        Some(summary) => writeln!(
+            text,
+            "  storage {summary}; acknowledged means {}",
+            match config.durability_max() {
+                Durability::Fsync => "safe from a loss of power (fsync)",
+                _ => "safe from the end of the process (os)",
+            }
+        ),
+    };
     text
 }

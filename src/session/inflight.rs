@@ -27,6 +27,8 @@ const SPARSE_SLOTS: usize = 8192;
 /// How far the delivery of one message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// To be sent for the first time, when its record is safe.
+    Fresh,
     /// To be sent again: the connection on which it was sent is gone.
     Resend,
     /// PUBLISH is sent; PUBACK or PUBREC is awaited.
@@ -39,7 +41,7 @@ pub enum Stage {
 
 impl Stage {
     fn waits(self) -> bool {
-        matches!(self, Self::Resend | Self::ResendRelease)
+        matches!(self, Self::Fresh | Self::Resend | Self::ResendRelease)
     }
 }
 
@@ -50,6 +52,8 @@ pub struct InFlight {
     pub queued: Queued,
     /// How far it has come; changed by the window, which counts.
     pub stage: Stage,
+    /// What is sent for it waits until the log is safe up to here.
+    pub safe_at: u64,
     identifier: PacketIdentifier,
 }
 
@@ -72,9 +76,9 @@ pub struct InFlightWindow {
     /// The Packet Identifier of the first slot, less one. Without meaning while scattered.
     first: u16,
     live: u16,
-    /// Entries to be sent again.
+    /// Entries to be sent again, or for the first time.
     waiting: u16,
-    /// No slot before this one is to be sent again.
+    /// No slot before this one waits.
     resend_from: usize,
     /// Of all messages in it.
     bytes: usize,
@@ -135,28 +139,88 @@ impl InFlightWindow {
     /// [`Self::is_open`].
     #[inline]
     pub fn push(&mut self, queued: Queued) -> PacketIdentifier {
+        let identifier = self.next_identifier();
+        self.append(InFlight {
+            queued,
+            stage: Stage::Published,
+            safe_at: 0,
+            identifier,
+        });
+        identifier
+    }
+
+    /// The Packet Identifier that the next message gets.
+    #[inline]
+    pub fn next_identifier(&mut self) -> PacketIdentifier {
         debug_assert!(self.live < IDENTIFIERS, "no identifier is free");
         if self.must_scatter() {
             self.scatter();
         }
-        let identifier = match &mut self.scattered {
+        match &self.scattered {
             None => Self::identifier_after(self.first, self.slots.len()),
-            Some(scattered) => {
-                // One is free, since fewer than all are in use.
-                let identifier = scattered.free.pop_front().unwrap_or(PacketIdentifier::MIN);
-                let number = scattered.first + self.slots.len() as u64;
-                scattered.slots.insert(identifier, number);
-                identifier
+            // One is free, since fewer than all are in use.
+            Some(scattered) => *scattered.free.front().unwrap_or(&PacketIdentifier::MIN),
+        }
+    }
+
+    /// Takes an entry into the window, which has the next identifier.
+    #[inline]
+    fn append(&mut self, entry: InFlight) {
+        if let Some(scattered) = &mut self.scattered {
+            scattered.free.pop_front();
+            let number = scattered.first + self.slots.len() as u64;
+            scattered.slots.insert(entry.identifier, number);
+        }
+        if entry.stage.waits() {
+            if self.waiting == 0 {
+                self.resend_from = self.slots.len();
             }
-        };
-        self.bytes += queued.message.bytes();
-        self.slots.push_back(Some(InFlight {
-            queued,
-            stage: Stage::Published,
-            identifier,
-        }));
+            self.waiting += 1;
+        }
+        self.bytes += entry.queued.message.bytes();
+        self.slots.push_back(Some(entry));
         self.live += 1;
+    }
+
+    /// Takes a message into the window that is sent later, when the log is safe up to `safe_at`.
+    pub fn push_fresh(&mut self, queued: Queued, safe_at: u64) -> PacketIdentifier {
+        let identifier = self.next_identifier();
+        self.append(InFlight {
+            queued,
+            stage: Stage::Fresh,
+            safe_at,
+            identifier,
+        });
         identifier
+    }
+
+    /// Takes back a message that had `identifier` before the broker started; they come in the order of their
+    /// sending.
+    pub fn restore(&mut self, identifier: PacketIdentifier, queued: Queued, stage: Stage) {
+        if self.slots.is_empty() {
+            self.first = identifier.get() - 1;
+        }
+        if self.scattered.is_none() {
+            let span = usize::from(IDENTIFIERS);
+            let next = (usize::from(self.first) + self.slots.len()) % span;
+            let holes = (usize::from(identifier.get()) - 1 + span - next) % span;
+            match self.slots.len() + holes < SPARSE_SLOTS {
+                true => self.slots.extend((0..holes).map(|_| None)),
+                false => self.scatter(),
+            }
+        }
+        if let Some(scattered) = &mut self.scattered
+            && let Some(place) = scattered.free.iter().position(|free| *free == identifier)
+        {
+            scattered.free.swap(0, place);
+        }
+        let identifier = self.next_identifier();
+        self.append(InFlight {
+            queued,
+            stage,
+            safe_at: 0,
+            identifier,
+        });
     }
 
     /// Whether the identifier behind the last slot may be in use, or nearly all slots are holes.
@@ -194,7 +258,8 @@ impl InFlightWindow {
         }));
     }
 
-    fn find(&mut self, identifier: PacketIdentifier) -> Option<&mut InFlight> {
+    /// The entry of `identifier`, if it is in flight. Its stage is the window's to change.
+    pub fn find(&mut self, identifier: PacketIdentifier) -> Option<&mut InFlight> {
         let position = self.position(identifier)?;
         self.slots.get_mut(position)?.as_mut()
     }
@@ -266,6 +331,7 @@ impl InFlightWindow {
     pub fn connection_lost(&mut self) {
         for entry in self.slots.iter_mut().flatten() {
             entry.stage = match entry.stage {
+                Stage::Fresh => Stage::Fresh,
                 Stage::Resend | Stage::Published => Stage::Resend,
                 Stage::ResendRelease | Stage::Released => Stage::ResendRelease,
             };
@@ -274,9 +340,8 @@ impl InFlightWindow {
         self.resend_from = 0;
     }
 
-    /// The first entry that is to be sent again, which counts as sent from now on: they go out in the order
-    /// of their first sending [MQTT-4.6.0-1]. All calls together walk the window once.
-    pub fn resend_next(&mut self) -> Option<(PacketIdentifier, &InFlight)> {
+    /// Where the next entry that waits is.
+    fn next_waiting(&mut self) -> Option<usize> {
         if self.waiting == 0 {
             return None;
         }
@@ -284,19 +349,41 @@ impl InFlightWindow {
             |slot: &Option<InFlight>| slot.as_ref().is_some_and(|entry| entry.stage.waits());
         let position = (self.resend_from..self.slots.len())
             .find(|position| self.slots.get(*position).is_some_and(waits))?;
+        self.resend_from = position;
+        Some(position)
+    }
+
+    /// Up to where the log must be safe before the next entry that waits may be sent; none if none waits.
+    pub fn next_safe_at(&mut self) -> Option<u64> {
+        let position = self.next_waiting()?;
+        Some(self.slots.get(position)?.as_ref()?.safe_at)
+    }
+
+    /// The first entry that waits to be sent, which counts as sent from now on, and whether it was sent before:
+    /// they go out in the order of their first sending [MQTT-4.6.0-1]. All calls together walk the window
+    /// once.
+    pub fn resend_next(&mut self) -> Option<(PacketIdentifier, &InFlight, bool)> {
+        let position = self.next_waiting()?;
         self.resend_from = position + 1;
         self.waiting -= 1;
         let entry = self.slots.get_mut(position)?.as_mut()?;
+        let again = entry.stage != Stage::Fresh;
         entry.stage = match entry.stage {
-            Stage::Resend | Stage::Published => Stage::Published,
+            Stage::Fresh | Stage::Resend | Stage::Published => Stage::Published,
             Stage::ResendRelease | Stage::Released => Stage::Released,
         };
-        Some((entry.identifier, entry))
+        Some((entry.identifier, entry, again))
     }
 
     /// Whether something is to be sent again.
     pub fn needs_resend(&self) -> bool {
         self.waiting > 0
+    }
+
+    /// The entries with their Packet Identifiers, in the order of their sending.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (PacketIdentifier, &mut InFlight)> {
+        let entries = self.slots.iter_mut().flatten();
+        entries.map(|entry| (entry.identifier, entry))
     }
 
     /// Whether fewer than `receive_maximum` count against the client's Receive Maximum on this connection:
@@ -368,7 +455,7 @@ mod tests {
         window.connection_lost();
         assert!(window.outstanding_below(1));
         let mut again = Vec::new();
-        while let Some((id, entry)) = window.resend_next() {
+        while let Some((id, entry, _)) = window.resend_next() {
             again.push((id, entry.stage));
         }
         assert!(!window.needs_resend() && !window.outstanding_below(3));
@@ -383,11 +470,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_fresh_waits_behind_what_is_sent_and_comes_back_with_its_identifier() {
+        let mut window = InFlightWindow::default();
+        let sent = window.push(queued("t"));
+        let fresh = window.push_fresh(queued("t"), 7);
+        assert!(window.needs_resend());
+        window.remove(sent);
+        assert_eq!(window.next_safe_at(), Some(7));
+        let (id, entry, again) = window.resend_next().unwrap();
+        assert_eq!((id, entry.stage, again), (fresh, Stage::Published, false));
+        assert!(window.resend_next().is_none() && !window.outstanding_below(1));
+        let mut restored = InFlightWindow::default();
+        for (value, stage) in [(65_534, Stage::ResendRelease), (2, Stage::Resend)] {
+            let identifier = PacketIdentifier::new(value).unwrap();
+            restored.restore(identifier, queued("t"), stage);
+        }
+        assert_eq!((restored.len(), restored.slots.len()), (2, 4));
+        let ids: Vec<_> = restored.iter_mut().map(|(id, _)| id.get()).collect();
+        assert_eq!(ids, [65_534, 2]);
+        assert_eq!(restored.next_identifier().get(), 3);
+        assert_eq!(restored.resend_next().unwrap().0.get(), 65_534);
+    }
+
+    #[test]
     fn acknowledgements_between_resends_leave_the_order_and_the_counts_right() {
         let mut window = InFlightWindow::default();
         let ids: Vec<_> = (0..6).map(|_| window.push(exactly_once())).collect();
         window.connection_lost();
-        let next = |window: &mut InFlightWindow| window.resend_next().map(|(id, _)| id);
+        let next = |window: &mut InFlightWindow| window.resend_next().map(|(id, ..)| id);
         assert_eq!(next(&mut window), Some(ids[0]));
         assert!(window.remove(ids[0]).is_some());
         // A client may answer what the broker has not sent again yet.
@@ -409,7 +519,7 @@ mod tests {
         }
         window.connection_lost();
         for expected in 1..=65_535u16 {
-            let sent = window.resend_next().map(|(id, _)| id.get());
+            let sent = window.resend_next().map(|(id, ..)| id.get());
             assert_eq!(sent, Some(expected));
             // The next search begins here and not at the front.
             assert_eq!(window.resend_from, usize::from(expected));
@@ -438,6 +548,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_before_a_start_comes_back_under_its_identifiers() {
+        let id = |value| PacketIdentifier::new(value).unwrap();
+        for values in [
+            &[65_534_u16, 65_535, 1, 4][..],
+            &[7, 30_000, 8, 5, 65_535],
+            &[3, 1],
+        ] {
+            let mut window = InFlightWindow::default();
+            for value in values {
+                window.restore(id(*value), queued("t"), Stage::Resend);
+            }
+            let mut sent = Vec::new();
+            while let Some((identifier, entry, again)) = window.resend_next() {
+                assert!(again && entry.stage == Stage::Published);
+                sent.push(identifier.get());
+            }
+            assert_eq!(sent, values, "in the order of their first sending");
+            let new = window.push(queued("t"));
+            assert!(!values.contains(&new.get()));
+            for value in values {
+                assert!(window.acknowledge(id(*value)).is_some());
+            }
+            assert!(window.acknowledge(new).is_some() && window.is_empty());
+        }
+    }
+
+    #[test]
     fn one_that_is_never_acknowledged_stops_nothing_and_costs_little() {
         let mut window = InFlightWindow::default();
         let stuck = window.push(queued("t"));
@@ -455,7 +592,7 @@ mod tests {
         }
         assert!(most <= SPARSE_SLOTS + 1, "{most} slots");
         window.connection_lost();
-        assert_eq!(window.resend_next().map(|(id, _)| id), Some(stuck));
+        assert_eq!(window.resend_next().map(|(id, ..)| id), Some(stuck));
         assert!(window.remove(stuck).is_some());
         assert!(window.remove(before).is_some());
         assert!(window.is_empty() && window.scattered.is_none());

@@ -16,9 +16,10 @@ pub mod subscriptions;
 pub mod topic_alias;
 pub mod will;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::config::limits::LEFT_GROUPS_MAX;
+use crate::config::limits::{Durability, LEFT_GROUPS_MAX};
 use crate::mqtt::data_types::PacketIdentifier;
 use crate::routing::shared_subscription::{GroupName, GroupSerial};
 
@@ -58,9 +59,13 @@ impl Delivery {
     /// Remembers a group that the session leaves, if a message from it may be here: it may still have to go
     /// back.
     pub fn leave_group(&mut self, group: GroupSerial, name: Arc<GroupName>) {
-        if self.in_flight.is_empty() && self.outbox.is_empty() {
-            return;
+        if !self.in_flight.is_empty() || !self.outbox.is_empty() {
+            self.remember_group(group, name);
         }
+    }
+
+    /// Remembers a group that the session has left and that a message here is from.
+    pub fn remember_group(&mut self, group: GroupSerial, name: Arc<GroupName>) {
         let left = self.left_groups.get_or_insert_default();
         left.retain(|(other, _)| *other != group);
         if left.len() >= LEFT_GROUPS_MAX {
@@ -84,13 +89,26 @@ impl Delivery {
     }
 }
 
+/// A session's place in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded {
+    /// Its number, never 0.
+    pub number: u64,
+    /// The log has the session and its subscriptions behind this position, all of them.
+    pub location: u64,
+    /// When its last connection ended, monotonic milliseconds.
+    pub detached_at_ms: u64,
+    /// What acknowledgements that concern it promise.
+    pub durability: Durability,
+}
+
 /// A Session.
 #[derive(Debug)]
 pub struct Session {
     /// The Client Identifier.
     pub client_identifier: Box<str>,
-    /// The slot of its Network Connection, if it has one.
-    pub connection: Option<u32>,
+    /// One more than the slot of its Network Connection, if it has one: half as large as with the slot itself.
+    connected: Option<NonZeroU32>,
     /// Tells this session from an earlier one in the same place.
     pub generation: u32,
     /// How long it lives without a connection, seconds.
@@ -106,6 +124,8 @@ pub struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// The Will Message.
     pub will: Option<Box<Will>>,
+    /// If the log has it.
+    pub recorded: Option<Box<Recorded>>,
 }
 
 impl Session {
@@ -113,7 +133,7 @@ impl Session {
     pub fn new(client_identifier: &str, generation: u32) -> Self {
         Self {
             client_identifier: client_identifier.into(),
-            connection: None,
+            connected: None,
             generation,
             expiry_interval_s: 0,
             epoch: 0,
@@ -121,7 +141,20 @@ impl Session {
             shared: None,
             delivery: None,
             will: None,
+            recorded: None,
         }
+    }
+
+    /// The slot of its Network Connection, if it has one.
+    #[inline]
+    pub fn connection(&self) -> Option<u32> {
+        self.connected.map(|above| above.get() - 1)
+    }
+
+    /// It has a Network Connection in `slot` from now on, or none.
+    pub fn set_connection(&mut self, slot: Option<u32>) {
+        // Descriptors, and so slots, are far fewer.
+        self.connected = slot.and_then(|slot| NonZeroU32::MIN.checked_add(slot));
     }
 
     /// Its delivery state, created if there is none.
@@ -138,6 +171,21 @@ impl Session {
     /// Whether it outlives its connection.
     pub fn is_persistent(&self) -> bool {
         self.expiry_interval_s > 0
+    }
+
+    /// Whether the log has it.
+    #[inline]
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    /// Its number in the log, and what is promised of its records; 0 if it is not recorded.
+    #[inline]
+    pub fn log_key(&self) -> (u64, Durability) {
+        let recorded = self.recorded.as_deref();
+        recorded.map_or((0, Durability::Memory), |recorded| {
+            (recorded.number, recorded.durability)
+        })
     }
 
     /// Frees what is empty.

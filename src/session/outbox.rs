@@ -29,6 +29,10 @@ pub struct Queued {
     pub shared_group: Option<GroupSerial>,
     /// [MQTT-3.3.4-3]
     pub subscription_identifiers: SubscriptionIdentifiers,
+    /// Its name in the log, where it was first recorded; 0 if it is not.
+    pub entry: u64,
+    /// Where the log has the message.
+    pub location: u64,
 }
 
 /// Messages that a full outbox has let go.
@@ -89,21 +93,28 @@ impl Outbox {
 
     /// Queues a message behind the others. Gives how many messages were dropped to stay within the
     /// limits: those that have expired first, then by the configured policy, where the new one may be the
-    /// one to go.
-    pub fn push(&mut self, queued: Queued, limits: &SessionLimits, now_ms: u64) -> Dropped {
+    /// one to go. `on_drop` learns which.
+    pub fn push(
+        &mut self,
+        queued: Queued,
+        limits: &SessionLimits,
+        now_ms: u64,
+        mut on_drop: impl FnMut(&Queued),
+    ) -> Dropped {
         let bytes = queued.message.bytes();
         let mut dropped = Dropped::default();
         if self.is_full_for(bytes, limits) {
-            dropped.expired = self.drop_expired(now_ms);
+            dropped.expired = self.drop_expired(now_ms, &mut on_drop);
         }
         while self.is_full_for(bytes, limits) {
             dropped.over_limit += 1;
             let oldest_goes =
                 limits.outbox_full == OutboxFull::DropOldest && !self.queue.is_empty();
-            if !oldest_goes {
+            let Some(oldest) = oldest_goes.then(|| self.pop()).flatten() else {
+                on_drop(&queued);
                 return dropped;
-            }
-            self.pop();
+            };
+            on_drop(&oldest);
         }
         if let Some(at) = queued.message.view().expires_at_ms {
             self.expires_from_ms = Some(self.expires_from_ms.map_or(at, |from| from.min(at)));
@@ -122,7 +133,7 @@ impl Outbox {
     /// looked at; the rest only when the last search is paid for, so that pushes to an outbox that stays
     /// full are cheap. Until then, at most for a sixteenth of the outbox's length, expired messages may
     /// stay behind others.
-    fn drop_expired(&mut self, now_ms: u64) -> usize {
+    fn drop_expired(&mut self, now_ms: u64, on_drop: &mut impl FnMut(&Queued)) -> usize {
         self.unpaid_visits = self.unpaid_visits.saturating_sub(VISITS_PER_STEP);
         if self.expires_from_ms.is_none_or(|from| from > now_ms) {
             return 0;
@@ -131,8 +142,9 @@ impl Outbox {
         while self
             .front()
             .is_some_and(|front| front.message.is_expired(now_ms))
+            && let Some(expired) = self.pop()
         {
-            self.pop();
+            on_drop(&expired);
         }
         if self.unpaid_visits == 0 {
             let visits = self.queue.len();
@@ -140,6 +152,7 @@ impl Outbox {
             let (bytes, at_most_once) = (&mut self.bytes, &mut self.at_most_once);
             self.queue.retain(|queued| {
                 if queued.message.is_expired(now_ms) {
+                    on_drop(queued);
                     *bytes -= queued.message.bytes();
                     *at_most_once -= usize::from(queued.qos == QoS::AtMostOnce);
                     return false;
@@ -171,6 +184,20 @@ impl Outbox {
             self.queue = VecDeque::new();
         }
         Some(queued)
+    }
+
+    /// Puts a message behind the others whatever the limits: it was within them before the broker started.
+    pub fn restore(&mut self, queued: Queued) {
+        if let Some(at) = queued.message.view().expires_at_ms {
+            self.expires_from_ms = Some(self.expires_from_ms.map_or(at, |from| from.min(at)));
+        }
+        self.bytes += queued.message.bytes();
+        self.queue.push_back(queued);
+    }
+
+    /// The waiting messages, in order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queued> {
+        self.queue.iter_mut()
     }
 
     /// Takes out the messages for which `wanted` is true, in order.
@@ -216,6 +243,8 @@ pub(crate) mod tests {
             retain: false,
             shared_group: None,
             subscription_identifiers: SubscriptionIdentifiers::new(),
+            entry: 0,
+            location: 0,
         }
     }
 
@@ -244,7 +273,7 @@ pub(crate) mod tests {
             let limits = limits(2, policy);
             let mut outbox = Outbox::default();
             for (topic, over_limit) in [("a", 0), ("b", 0), ("c", 1)] {
-                let dropped = outbox.push(queued(topic), &limits, 0);
+                let dropped = outbox.push(queued(topic), &limits, 0, |_| {});
                 assert_eq!((dropped.expired, dropped.over_limit), (0, over_limit));
             }
             assert_eq!(topics(&mut outbox), left);
@@ -259,7 +288,7 @@ pub(crate) mod tests {
         };
         let mut outbox = Outbox::default();
         for _ in 0..100 {
-            outbox.push(queued("a/topic"), &limits, 0);
+            outbox.push(queued("a/topic"), &limits, 0, |_| {});
             assert!(outbox.bytes() <= 400);
         }
         assert!(!outbox.is_empty());
@@ -278,9 +307,9 @@ pub(crate) mod tests {
                 ("c", Some(30)),
                 ("d", Some(10)),
             ] {
-                outbox.push(expiring(topic, at), &limits, 0);
+                outbox.push(expiring(topic, at), &limits, 0, |_| {});
             }
-            let dropped = outbox.push(queued("e"), &limits, 20);
+            let dropped = outbox.push(queued("e"), &limits, 20, |_| {});
             assert_eq!((dropped.expired, dropped.over_limit), (2, 0));
             assert_eq!(topics(&mut outbox), ["a", "c", "e"]);
             assert_eq!(outbox.bytes(), 0);
@@ -291,15 +320,15 @@ pub(crate) mod tests {
     fn a_full_outbox_is_not_searched_at_every_push() {
         let limits = limits(10_000, OutboxFull::DropNewest);
         let mut outbox = Outbox::default();
-        outbox.push(queued("stays"), &limits, 0);
+        outbox.push(queued("stays"), &limits, 0, |_| {});
         // One more expires with each push: the worst case for a search.
         for n in 1..10_000 {
-            outbox.push(expiring("t", Some(20_000 - n)), &limits, 0);
+            outbox.push(expiring("t", Some(20_000 - n)), &limits, 0, |_| {});
         }
         let mut searched = 0;
         let mut live_dropped = 0;
         for now_ms in 10_001..20_000 {
-            let dropped = outbox.push(expiring("t", Some(50_000)), &limits, now_ms);
+            let dropped = outbox.push(expiring("t", Some(50_000)), &limits, now_ms, |_| {});
             searched += usize::from(dropped.expired > 0);
             live_dropped += dropped.over_limit;
         }

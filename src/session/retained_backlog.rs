@@ -3,16 +3,28 @@
 //!
 //! Live messages are noted by topic for all deliveries together. If the notes become too many they are
 //! forgotten; then what has come for a delivery is void, and its owners are asked again, but not before every
-//! message that was noted must have reached the owner of its topic.
+//! message that was noted has reached the owner of its topic: a fence that all shards confirm tells.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use hashbrown::HashMap;
 
-use crate::config::limits::{RETAINED_LIVE_TOPICS_MAX, RETAINED_SETTLE_MS};
+use crate::config::limits::RETAINED_LIVE_TOPICS_MAX;
 use crate::routing::local_index::FilterId;
 use crate::routing::topic_hash::TopicHash;
+
+/// What owners may be asked behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fence {
+    /// Nothing.
+    #[default]
+    None,
+    /// A change of interests that is still to be made.
+    Wanted,
+    /// The change of this number, once all shards have confirmed it.
+    Made(u64),
+}
 
 /// Deliveries by Topic Filter, and notes of live messages.
 #[derive(Debug, Default)]
@@ -24,7 +36,8 @@ pub struct RetainedBacklog {
     live: HashMap<TopicHash, u64, foldhash::fast::RandomState>,
     notes: u64,
     forgotten: u32,
-    settled_at_ms: u64,
+    /// Before owners are asked.
+    pub fence: Fence,
     /// The broker will go on by itself.
     pub resumes: bool,
 }
@@ -63,11 +76,11 @@ impl RetainedBacklog {
     }
 
     /// A live message with RETAIN has come.
-    pub fn note(&mut self, topic: TopicHash, now_ms: u64) {
+    pub fn note(&mut self, topic: TopicHash) {
         if self.live.len() >= RETAINED_LIVE_TOPICS_MAX && !self.live.contains_key(&topic) {
             self.live = HashMap::default();
             self.forgotten = self.forgotten.wrapping_add(1);
-            self.settled_at_ms = now_ms + RETAINED_SETTLE_MS;
+            self.fence = Fence::Wanted;
         }
         self.notes += 1;
         self.live.insert(topic, self.notes);
@@ -87,11 +100,6 @@ impl RetainedBacklog {
     pub fn forgotten(&self) -> u32 {
         self.forgotten
     }
-
-    /// From when on owners may be asked, monotonic milliseconds.
-    pub fn settled_at_ms(&self) -> u64 {
-        self.settled_at_ms
-    }
 }
 
 #[cfg(test)]
@@ -101,13 +109,13 @@ mod tests {
     #[test]
     fn notes_count_for_the_deliveries_that_were_there() {
         let mut backlog = RetainedBacklog::default();
-        backlog.note(TopicHash(1), 0);
+        backlog.note(TopicHash(1));
         let since = backlog.notes();
-        backlog.note(TopicHash(2), 0);
+        backlog.note(TopicHash(2));
         assert!(backlog.is_superseded(TopicHash(1), 0));
         assert!(!backlog.is_superseded(TopicHash(1), since));
         assert!(backlog.is_superseded(TopicHash(2), since));
-        backlog.note(TopicHash(1), 0);
+        backlog.note(TopicHash(1));
         assert!(backlog.is_superseded(TopicHash(1), since));
     }
 
@@ -115,15 +123,12 @@ mod tests {
     fn notes_are_bounded() {
         let mut backlog = RetainedBacklog::default();
         for topic in 0..RETAINED_LIVE_TOPICS_MAX as u64 {
-            backlog.note(TopicHash(topic), 5);
-            backlog.note(TopicHash(topic), 5);
+            backlog.note(TopicHash(topic));
+            backlog.note(TopicHash(topic));
         }
-        assert_eq!((backlog.forgotten(), backlog.settled_at_ms()), (0, 0));
-        backlog.note(TopicHash(u64::MAX), 5);
-        assert_eq!(
-            (backlog.forgotten(), backlog.settled_at_ms()),
-            (1, 5 + RETAINED_SETTLE_MS)
-        );
+        assert_eq!((backlog.forgotten(), backlog.fence), (0, Fence::None));
+        backlog.note(TopicHash(u64::MAX));
+        assert_eq!((backlog.forgotten(), backlog.fence), (1, Fence::Wanted));
         assert_eq!(backlog.live.len(), 1);
         assert!(backlog.is_superseded(TopicHash(u64::MAX), 0));
     }

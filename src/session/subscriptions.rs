@@ -29,12 +29,6 @@ impl Subscriptions {
         self.len() == 0
     }
 
-    /// All, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = FilterId> + '_ {
-        let many = self.many.iter().flat_map(|many| many.iter());
-        self.few.iter().chain(many).copied()
-    }
-
     /// Adds a filter that is not there yet.
     pub fn insert(&mut self, filter: FilterId) {
         if self.many.is_none() && self.few.len() < FEW {
@@ -62,6 +56,12 @@ impl Subscriptions {
                 }
             }
         }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = FilterId> + '_ {
+        let many = self.many.iter().flat_map(|many| many.iter());
+        self.few.iter().chain(many).copied()
     }
 
     /// Takes all.

@@ -55,7 +55,7 @@ pub struct Handover {
     pub(super) peer: PeerAddress,
     pub(super) permit: Permit,
     /// All that was received: CONNECT and what followed it in the same segment.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Box<[u8]>,
 }
 
 /// Where a socket stands.

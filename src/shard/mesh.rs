@@ -1,13 +1,10 @@
 //! The inboxes of the shards and the doorbells that wake them.
 //!
-//! One bounded channel per shard carries whole batches; a busy shard is never rung. A shard that is about to
-//! sleep sets its flag, looks at its inbox again, and only then sleeps; a sender puts its batch in and then
-//! looks at the flag. So one of the two always sees the other.
+//! One bounded channel per shard carries whole batches; a busy shard is never rung (`sleeping`).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
@@ -20,6 +17,7 @@ use crate::config::limits::READ_BATCHES_MAX;
 use super::connection::Handover;
 use super::question::Question;
 use super::reconfigure::ListenerChange;
+use super::sleeping::Sleeping;
 
 /// What comes into an inbox.
 #[derive(Debug)]
@@ -30,6 +28,8 @@ pub enum Message {
     Adopt(Box<Handover>),
     /// A question of the control thread.
     Ask(Box<Question>),
+    /// Every shard is ready: accept.
+    Open,
     /// The configuration is this from now on.
     Reconfigure(Arc<Config>),
     /// Listeners are opened, moved or closed. Every shard has a configuration with their places by then.
@@ -53,7 +53,7 @@ pub enum Unsent {
 #[derive(Debug)]
 pub struct Doorbell {
     eventfd: OwnedFd,
-    sleeping: AtomicBool,
+    sleeping: Sleeping,
 }
 
 impl Doorbell {
@@ -61,7 +61,7 @@ impl Doorbell {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Self {
             eventfd,
-            sleeping: AtomicBool::new(false),
+            sleeping: Sleeping::new(),
         })
     }
 
@@ -72,19 +72,17 @@ impl Doorbell {
 
     /// The shard is about to sleep; it must look at its inbox once more.
     pub fn set_sleeping(&self) {
-        self.sleeping.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        self.sleeping.set();
     }
 
     /// The shard is awake.
     pub fn set_awake(&self) {
-        self.sleeping.store(false, Ordering::SeqCst);
+        self.sleeping.clear();
     }
 
     /// Wakes the shard if it sleeps.
     fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
+        if self.sleeping.must_be_woken() {
             // Fails only when the counter is full, and then the shard is being woken already.
             let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
         }

@@ -7,15 +7,24 @@
 //! Not here: what packets mean (`broker`), system calls (`net`).
 
 mod connection;
+mod durable;
 pub mod mesh;
 mod output;
 mod question;
 mod receive;
 mod reconfigure;
+mod sleeping;
+mod spin;
 mod turn;
 mod watch;
 
+/// What [`sleeping`] is made of: `tests/loom` gives it another.
+mod atomic {
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
+
 pub use connection::ListenerGate;
+pub use durable::ShardError;
 pub use question::{Question, Reply};
 pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

@@ -43,7 +43,7 @@ impl Shard {
             Ask::Clients { filter, .. } => filter.address.clone(),
             _ => None,
         };
-        let mut answer = self.broker.answer(question.ask, now);
+        let mut answer = self.broker.answer_question(question.ask, now);
         match &mut answer {
             Answer::Stats(stats) => self.complete_stats(stats),
             Answer::Clients(page) => {

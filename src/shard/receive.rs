@@ -137,10 +137,9 @@ impl Shard {
             return;
         };
         let limits = &self.config.listeners[usize::from(connection.listener)].limits;
-        let packet_bytes_max = limits.packet_bytes_max as usize;
         match placement(
             &connection.carry,
-            packet_bytes_max,
+            limits.first_packet_bytes_max(),
             self.id,
             shard_count,
             &self.hasher,
@@ -348,6 +347,9 @@ fn connection_bytes(shard: &mut Shard, token: Token, buffer: &Buffer) {
         .get_mut(token.slot as usize)
         .and_then(Option::as_deref_mut)
     {
+        if connection.carry.capacity() == 0 {
+            connection.carry = shard.spare.lend();
+        }
         connection.carry.extend_from_slice(shard.ring.bytes(buffer));
     }
 }

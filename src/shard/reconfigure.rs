@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::broker::Now;
 use crate::config::Config;
+use crate::net::listener::set_backlog;
 use crate::net::ring::Token;
 
 use super::turn::{ListenerSocket, Shard};
@@ -30,6 +31,12 @@ pub enum ListenerChange {
 impl Shard {
     /// Takes over a configuration between two packets.
     pub(super) fn reconfigure(&mut self, config: Arc<Config>, now: Now) {
+        let backlog = config.network.listen_backlog;
+        if backlog != self.config.network.listen_backlog {
+            for listener in &self.listeners {
+                set_backlog(&listener.socket, backlog);
+            }
+        }
         self.broker.reconfigure(Arc::clone(&config), now);
         self.config = config;
     }

@@ -21,10 +21,14 @@ use crate::observability::counters::EndCause;
 use crate::observability::latency::Work;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
+use crate::storage::{Log, ShardStart};
 
+use super::ShardError;
 use super::connection::{Handover, ListenerGate, NetConnection, Permit, State};
+use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
 use super::question::ip_text;
+use super::spin::Spin;
 use super::watch::Watch;
 
 /// How long accept rests when descriptors have run out, milliseconds.
@@ -66,7 +70,7 @@ pub struct Setup {
 pub(super) struct Listener {
     /// In the configuration.
     pub(super) place: u16,
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     gate: Arc<ListenerGate>,
     pub(super) token: Token,
     pub(super) armed: bool,
@@ -100,6 +104,7 @@ pub struct Shard {
     pub(super) hasher: TopicHasher,
     pub(super) broker: Broker,
     pub(super) ring: Ring,
+    pub(super) log: Option<Log>,
     pub(super) listeners: Vec<Listener>,
     /// By slot.
     pub(super) connections: Vec<Option<Box<NetConnection>>>,
@@ -118,17 +123,21 @@ pub struct Shard {
     /// Counts the turns, and wraps.
     pub(super) turns: u32,
     pub(super) watch: Watch,
+    /// Of the turn that is under way.
+    completions: u64,
     open: usize,
     draining: bool,
     grace_over: bool,
+    spin: Spin,
 }
 
 impl Shard {
-    /// Makes the shard on its own thread.
+    /// Makes the shard on its own thread, with its log and what that has, if there is to be one. Nobody is
+    /// accepted before [`Message::Open`].
     ///
     /// # Errors
     /// If the kernel refuses the ring.
-    pub fn new(setup: Setup) -> Result<Self, crate::net::ring::RingError> {
+    pub(super) fn new(setup: Setup, store: Option<(Log, ShardStart)>) -> Result<Self, ShardError> {
         let limits = &setup.config.network;
         let mut ring = Ring::new(&RingConfig {
             submission_entries: limits.ring_entries,
@@ -138,13 +147,19 @@ impl Shard {
         let now = now(setup.started);
         // There are at most `SHARDS_MAX`.
         let shard_count = u16::try_from(setup.peers.len()).unwrap_or(u16::MAX);
-        let broker = Broker::new(
+        let mut broker = Broker::new(
             setup.id,
             shard_count,
             Arc::clone(&setup.config),
             setup.hasher.clone(),
             now,
         );
+        let mut log = None;
+        if let Some((opened, start)) = store {
+            ring.ring_for_completions(opened.eventfd())?;
+            broker.restore(restored(start, shard_count), now);
+            log = Some(opened);
+        }
         let doorbell_token = ring.open();
         ring.arm_doorbell(setup.inbox.doorbell().eventfd(), doorbell_token);
         let mut shard = Self {
@@ -153,6 +168,7 @@ impl Shard {
             hasher: setup.hasher,
             broker,
             ring,
+            log,
             listeners: Vec::new(),
             connections: Vec::new(),
             paused: Vec::new(),
@@ -166,25 +182,32 @@ impl Shard {
             started: setup.started,
             turns: 0,
             watch: Watch::default(),
+            completions: 0,
             open: 0,
             draining: false,
             grace_over: false,
+            spin: Spin::new(),
         };
         for listener in setup.listeners {
-            shard.listen(listener);
+            shard.add_listener(listener);
         }
         Ok(shard)
     }
 
     /// Accepts at a listener from now on.
-    pub(super) fn listen(
+    pub(super) fn listen(&mut self, listener: ListenerSocket) {
+        let token = self.add_listener(listener);
+        self.arm_accept(token);
+    }
+
+    fn add_listener(
         &mut self,
         ListenerSocket {
             place,
             socket,
             gate,
         }: ListenerSocket,
-    ) {
+    ) -> Token {
         let token = self.ring.open();
         self.listeners.push(Listener {
             place,
@@ -196,30 +219,37 @@ impl Shard {
             refused: 0,
             refused_line_ms: 0,
         });
-        self.arm_accept(token);
+        token
     }
 
-    /// Runs until the shard has drained.
-    ///
-    /// # Errors
-    /// If the ring fails, which ends the process.
-    pub fn run(&mut self) -> io::Result<()> {
-        while !self.is_drained() {
-            self.turn()?;
-        }
+    pub(super) fn is_drained(&self) -> bool {
+        let done = self.open == 0 && self.is_log_settled();
+        self.draining && (done || self.grace_over)
+    }
+
+    /// Sleeps in the shard's own ring.
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        let wait = self.prepare_to_wait();
+        let entered = self.ring.turn(wait);
+        self.awake();
+        entered
+    }
+
+    /// Other shards need not ring.
+    pub(super) fn awake(&self) {
+        self.inbox.doorbell().set_awake();
+    }
+
+    /// One turn without a log: wait, take what has come, answer all of it.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        let now = self.take_completions();
+        self.work(now);
         Ok(())
     }
 
-    fn is_drained(&self) -> bool {
-        self.draining && (self.open == 0 || self.grace_over)
-    }
-
-    /// One turn: wait, take what has come, answer all of it.
-    fn turn(&mut self) -> io::Result<()> {
-        let wait = self.prepare_to_wait();
-        let entered = self.ring.turn(wait);
-        self.inbox.doorbell().set_awake();
-        entered?;
+    /// The first half of a turn: what has come from the network.
+    pub(super) fn take_completions(&mut self) -> Now {
         self.turns = self.turns.wrapping_add(1);
         let (now, now_us) = times(self.started);
         self.watch.begin(now_us, self.broker.traffic());
@@ -232,6 +262,12 @@ impl Shard {
         if completions > 0 {
             self.mark(Work::Completions);
         }
+        self.completions = completions;
+        now
+    }
+
+    /// The second half: what other shards say, what is due, and all output at once.
+    pub(super) fn work(&mut self, now: Now) {
         if self.take_inbox(now) {
             self.mark(Work::Inbox);
         }
@@ -245,8 +281,7 @@ impl Shard {
         self.flush_outputs(now);
         self.log_ended();
         self.flush_mesh();
-        self.end_turn(completions);
-        Ok(())
+        self.end_turn(self.completions);
     }
 
     fn mark(&mut self, work: Work) {
@@ -291,8 +326,11 @@ impl Shard {
     }
 
     /// How long to sleep. Sets the doorbell's flag before the last look at the inbox.
-    fn prepare_to_wait(&mut self) -> Wait {
+    pub(super) fn prepare_to_wait(&mut self) -> Wait {
         if self.paused.iter().any(|slot| self.broker.may_resume(*slot)) {
+            return Wait::Poll;
+        }
+        if self.may_begin_commit() || self.spin.goes_on(self.config.network.spin_us) {
             return Wait::Poll;
         }
         self.inbox.doorbell().set_sleeping();
@@ -321,6 +359,7 @@ impl Shard {
     }
 
     fn complete(&mut self, completion: Completion, now: Now) {
+        self.spin.worked = true;
         match completion {
             Completion::Accepted {
                 token,
@@ -504,8 +543,9 @@ impl Shard {
             listener: connection.listener,
             peer: connection.peer,
             permit: connection.permit,
-            unread: connection.carry,
+            unread: connection.carry.as_slice().into(),
         };
+        self.spare.take_back(connection.carry);
         self.handovers.push((home, Box::new(handover)));
     }
 
@@ -517,7 +557,9 @@ impl Shard {
             if self.broker.routing_cost() >= cost_max || questions >= ASKS_PER_TURN_MAX {
                 return true;
             }
-            match self.inbox.next() {
+            let message = self.inbox.next();
+            self.spin.worked |= message.is_some();
+            match message {
                 None => return taken > 0,
                 Some(Message::Batch(batch)) => {
                     let read = self.broker.take_batch(batch, now);
@@ -529,6 +571,12 @@ impl Shard {
                 Some(Message::Ask(question)) => {
                     questions += 1;
                     self.answer(*question, now);
+                }
+                Some(Message::Open) => {
+                    let tokens = self.listeners.iter().map(|listener| listener.token);
+                    for token in tokens.collect::<Vec<_>>() {
+                        self.arm_accept(token);
+                    }
                 }
                 Some(Message::Reconfigure(config)) => self.reconfigure(config, now),
                 Some(Message::Listeners(changes)) => self.change_listeners(changes),
@@ -549,6 +597,9 @@ impl Shard {
             return;
         }
         let token = self.ring.open();
+        // Of this shard's own buffers, since it goes back to them.
+        let mut carry = self.spare.lend();
+        carry.extend_from_slice(&handover.unread);
         self.add(NetConnection {
             socket: handover.socket,
             token,
@@ -557,7 +608,7 @@ impl Shard {
             half_closed: false,
             listener: handover.listener,
             peer: handover.peer,
-            carry: handover.unread,
+            carry,
             ended: None,
             watched: false,
             turn: 0,
@@ -601,7 +652,7 @@ impl Shard {
     /// Stops accepting, tells the clients, and gives them the grace time to take their last packets.
     fn drain(&mut self, now: Now) {
         self.draining = true;
-        for listener in &self.listeners {
+        for listener in self.listeners.iter().filter(|listener| listener.armed) {
             self.ring.cancel_accept(listener.token);
         }
         let grace_ms = u64::from(self.config.shutdown_grace_s) * 1000;

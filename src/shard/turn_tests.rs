@@ -31,7 +31,8 @@ fn shard() -> (Shard, std::net::SocketAddr) {
         peers,
         started: (Instant::now(), 0),
     };
-    (Shard::new(setup).unwrap(), address)
+    assert!(setup.peers[0].send(Message::Open).is_ok());
+    (Shard::new(setup, None).unwrap(), address)
 }
 
 /// Makes turns until `count` bytes have come.
@@ -100,4 +101,21 @@ fn a_turn_has_one_enter_and_each_connection_one_send() {
         u64::from(shard.turns - turns) <= ROUNDS * 4,
         "messages share turns"
     );
+}
+
+#[test]
+fn connections_that_come_and_go_leave_no_buffer() {
+    let (mut shard, address) = shard();
+    let mut most = 0;
+    for round in 0..30 {
+        let stream = client(&mut shard, address, b'a');
+        drop(stream);
+        while shard.open > 0 {
+            shard.turn().unwrap();
+        }
+        match round {
+            0..10 => most = most.max(shard.spare.free_bytes()),
+            _ => assert!(shard.spare.free_bytes() <= most),
+        }
+    }
 }

@@ -122,7 +122,7 @@ fn every_cut_of_the_first_bytes_is_as_good() {
 
 #[test]
 fn a_connect_larger_than_any_buffer_is_taken() {
-    let broker = Broker::start();
+    let broker = Broker::with("listener.connect_bytes_max = \"1MiB\"");
     for (n, size) in [2_000, 2_048, 4_096, 40_000, 65_000]
         .into_iter()
         .enumerate()

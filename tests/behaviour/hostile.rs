@@ -171,7 +171,9 @@ fn a_huge_remaining_length_costs_nothing() {
             client
         })
         .collect();
-    announced[0] = 0x10;
+    let mut announced = vec![0x10];
+    write_variable(&mut announced, 300 << 10);
+    announced.extend([0, 4, b'M']);
     let connecting: Vec<Client> = (0..300)
         .map(|_| {
             let mut client = Client::open(broker.address(), Version::V5);

@@ -268,3 +268,30 @@ fn response_information_is_told_to_who_asks() {
     assert_eq!(told(&broker, small), None);
     assert_eq!(told(&Broker::start(), ask(1)), None);
 }
+
+#[test]
+fn a_connect_may_have_every_field_at_its_longest() {
+    let broker = Broker::start();
+    let long = "x".repeat(65_535);
+    let will = Will::new(&long, long.as_bytes());
+    let connect = Connect::new(&long)
+        .will(will)
+        .user_name(&long)
+        .password(long.as_bytes());
+    Client::connect(&broker, connect).disconnect();
+}
+
+#[test]
+fn a_connect_over_its_limit_is_refused_by_its_length_alone() {
+    let broker = Broker::with("listener.connect_bytes_max = 1000");
+    let client = broker.client("small");
+    assert_eq!(
+        client.granted(property::MAXIMUM_PACKET_SIZE),
+        Some(16 << 20)
+    );
+    let mut client = Client::open(broker.address(), Version::V5);
+    let bytes = Connect::new(&"x".repeat(2_000)).bytes();
+    client.send_raw(&bytes[..20]);
+    assert_eq!(client.expect(Kind::ConnAck).code, 0x95);
+    client.expect_closed();
+}

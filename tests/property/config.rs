@@ -175,7 +175,11 @@ fn file() -> impl Strategy<Value = String> {
         listeners,
         redirect,
     )
-        .prop_map(|(top, sections, listeners, redirect)| {
+        .prop_map(|(mut top, sections, listeners, redirect)| {
+            if !top.contains("data_dir = ") {
+                // A promise needs a place to keep it.
+                top.push_str("data_dir = \"d\"\n");
+            }
             format!(
                 "{top}{}{}{}",
                 sections.concat(),

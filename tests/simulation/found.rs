@@ -7,6 +7,7 @@ use ringmq::broker::envelope::Batch;
 use ringmq::broker::output::Segment;
 use ringmq::broker::{Broker, Budget, Now};
 use ringmq::config::Config;
+use ringmq::config::limits::RETAINED_LIVE_TOPICS_MAX;
 use ringmq::observability::counters::DropCause;
 use ringmq::routing::ids::ShardId;
 use ringmq::routing::topic_hash::{TopicHasher, shard_of};
@@ -266,4 +267,57 @@ fn a_subscription_that_is_made_again_gets_no_older_retained_message() {
     );
     story.talk(None);
     assert_eq!(story.texts(subscriber), ["new"]);
+}
+
+#[test]
+fn with_too_many_notes_owners_are_asked_when_all_have_confirmed_and_not_by_the_clock() {
+    let mut story = Story::new(3, |config| config.retained.slice_messages = 1);
+    let topics = (0..).map(|number| format!("r/{number:03}"));
+    let owned_by_2 = |topic: &String| shard_of(story.hasher.hash(topic), 3) == ShardId(2);
+    let topics: Vec<String> = topics.filter(owned_by_2).take(4).collect();
+    let publisher = Connect::new(&story.name("p", 1));
+    let flooder = Connect::new(&story.name("f", 0));
+    let subscriber = Connect::new(&story.name("s", 0));
+    let publisher = story.connect(1, &publisher);
+    let flooder = story.connect(0, &flooder);
+    let one = Value::Two(1);
+    let subscriber = story.connect(0, &subscriber.property(property::RECEIVE_MAXIMUM, one));
+    let retained = |topic: &str, text: &str| Publish::new(topic, text).retain().qos(1);
+    for topic in &topics {
+        let publish = retained(topic, "old").identifier(1);
+        story.send(publisher, &publish.bytes(Version::V5));
+    }
+    story.talk(None);
+    story.send(subscriber, &Subscribe::to("r/#", 1).bytes(Version::V5, 1));
+    story.talk(None);
+    let mut packets = story.received(subscriber);
+    assert_eq!(packets.pop().unwrap().topic, topics[0]);
+    // The newer message of the last topic is noted, but not with the owner yet, when all notes are forgotten.
+    let publish = retained(&topics[3], "new").identifier(2);
+    story.send(publisher, &publish.bytes(Version::V5));
+    let batches = story.batches(1, Some(2));
+    story.deliver(batches);
+    for number in 0..=RETAINED_LIVE_TOPICS_MAX {
+        let publish = Publish::new(&format!("r/flood/{number}"), "").retain();
+        story.send(flooder, &publish.bytes(Version::V5));
+        if number % 1_000 == 0 {
+            story.talk(Some((1, 2)));
+            story.received(subscriber);
+        }
+    }
+    story.talk(Some((1, 2)));
+    story.received(subscriber);
+    let mut last_texts = Vec::new();
+    for round in 0..10 {
+        for identifier in 1..=20 {
+            story.send(subscriber, &acknowledgement(Kind::PubAck, identifier));
+            story.talk((round == 0).then_some((1, 2)));
+            let packets = story.received(subscriber).into_iter();
+            let last = packets.filter(|packet| packet.topic == topics[3]);
+            last_texts.extend(last.map(|packet| packet.text().to_owned()));
+        }
+        // From the outbox only, as long as a shard has not confirmed.
+        assert!(round > 0 || last_texts == ["new"], "{last_texts:?}");
+    }
+    assert_eq!(last_texts, ["new", "new"]);
 }

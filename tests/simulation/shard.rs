@@ -226,7 +226,7 @@ impl World {
                 let carry = std::mem::take(&mut socket.carry);
                 let placed = placement(
                     &carry,
-                    self.config.listeners[0].limits.packet_bytes_max as usize,
+                    self.config.listeners[0].limits.first_packet_bytes_max(),
                     ShardId(s as u16),
                     self.shards.len() as u16,
                     &self.hasher,

@@ -37,7 +37,8 @@ pub struct Broker {
     address: SocketAddr,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
-    directory: TempDir,
+    /// Taken by the broker that follows this one.
+    directory: Option<TempDir>,
 }
 
 impl Broker {
@@ -65,6 +66,64 @@ impl Broker {
         })
     }
 
+    /// With `settings` and a data directory, which outlives it: see [`Broker::restart`].
+    pub fn durable(settings: &str) -> Self {
+        Self::durable_in(TempDir::new().expect("a temporary directory"), settings)
+    }
+
+    fn durable_in(directory: TempDir, settings: &str) -> Self {
+        let store = directory.path().join("store");
+        let settings = format!("data_dir = \"{}\"\n{settings}", store.display());
+        Self::launch_in(directory, &settings, |program, config| {
+            let mut command = Command::new(program);
+            command.arg("run").arg("--config").arg(config);
+            command
+        })
+    }
+
+    /// Kills it with SIGKILL and starts another one on the same data directory.
+    pub fn restart(self, settings: &str) -> Self {
+        Self::durable_in(self.kill(), settings)
+    }
+
+    /// Ends it with SIGTERM and starts another one on the same data directory.
+    pub fn restart_gently(mut self, settings: &str) -> Self {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{status}:\n{}", self.log());
+        let directory = self.directory.take().expect("a directory");
+        Self::durable_in(directory, settings)
+    }
+
+    /// Kills it with SIGKILL; gives its directory.
+    pub fn kill(mut self) -> TempDir {
+        self.signal(Signal::KILL);
+        self.wait();
+        self.directory.take().expect("a directory")
+    }
+
+    /// Starts another broker on the data directory of this one, which has ended.
+    pub fn restart_ended(mut self, settings: &str) -> Self {
+        assert!(self.ended, "the broker has ended");
+        let directory = self.directory.take().expect("a directory");
+        Self::durable_in(directory, settings)
+    }
+
+    /// From now on it cannot write to a file beyond so many bytes (EFBIG).
+    pub fn limit_file_bytes(&self, bytes: u64) {
+        let limit = rustix::process::Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        rustix::process::prlimit(Some(self.pid()), rustix::process::Resource::Fsize, limit)
+            .expect("a limit for the broker");
+    }
+
+    /// Starts a broker on the directory of one that is gone.
+    pub fn revive(directory: TempDir, settings: &str) -> Self {
+        Self::durable_in(directory, settings)
+    }
+
     /// With arguments to `run` and no configuration file.
     pub fn with_arguments(arguments: &[&str]) -> Self {
         Self::launch("", |program, _| {
@@ -88,6 +147,14 @@ impl Broker {
 
     fn launch(settings: &str, command: impl FnOnce(&Path, &Path) -> Command) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
+        Self::launch_in(directory, settings, command)
+    }
+
+    fn launch_in(
+        directory: TempDir,
+        settings: &str,
+        command: impl FnOnce(&Path, &Path) -> Command,
+    ) -> Self {
         let config = directory.path().join("ringmq.toml");
         std::fs::write(&config, config_text(shards(), settings)).expect("a configuration file");
         let mut child = command(&binary(), &config)
@@ -108,7 +175,7 @@ impl Broker {
             address: unknown,
             log,
             readers,
-            directory,
+            directory: Some(directory),
         };
         broker.address = broker.wait_until_listening();
         broker
@@ -140,12 +207,12 @@ impl Broker {
 
     /// A directory that lives as long as the broker.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        self.directory.as_ref().expect("a directory").path()
     }
 
     /// Its configuration file.
     pub fn configuration(&self) -> PathBuf {
-        self.directory.path().join("ringmq.toml")
+        self.directory().join("ringmq.toml")
     }
 
     /// What it wrote to standard output and error so far.

@@ -13,7 +13,8 @@ mod token;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -24,6 +25,8 @@ use send::{InFlightSend, Submission};
 pub use token::Token;
 use token::{GENERATION_MASK, Kind, pack, unpack};
 
+/// How much later than wanted a timeout may come: one that is armed serves all that want it about then.
+const TIMEOUT_SLACK: Duration = Duration::from_millis(1);
 /// How often a full submission queue is offered to a kernel that is busy.
 const SUBMIT_TRIES_MAX: u32 = 10_000;
 
@@ -128,6 +131,10 @@ pub struct Ring {
     next: usize,
     operations: usize,
     doorbell: Box<u64>,
+    /// Read by the kernel when the timeout is submitted.
+    timeout: Box<types::Timespec>,
+    /// When the earliest timeout that is armed comes.
+    wakes_at: Option<Instant>,
     /// Why entries could not be submitted; the next turn says so.
     failed: Option<io::Error>,
     counts: Counts,
@@ -172,6 +179,8 @@ impl Ring {
             next: 0,
             operations: 0,
             doorbell: Box::new(0),
+            timeout: Box::new(types::Timespec::new()),
+            wakes_at: None,
             failed: None,
             counts: Counts::default(),
         })
@@ -302,6 +311,61 @@ impl Ring {
         self.start(entry, Kind::Doorbell, token);
     }
 
+    /// Rings `eventfd` for every completion, between [`Self::is_quiet`] and [`Self::stop_ringing`]: for a shard
+    /// that sleeps elsewhere. The descriptor must stay open as long as the ring.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn ring_for_completions(&mut self, eventfd: BorrowedFd<'_>) -> Result<(), RingError> {
+        let registered = self.ring.submitter().register_eventfd(eventfd.as_raw_fd());
+        registered.map_err(|source| RingError {
+            step: "registering an eventfd",
+            source,
+        })?;
+        self.ring.completion().disable_eventfd();
+        Ok(())
+    }
+
+    /// Begins to ring; whether nothing has come yet, so that the shard may sleep elsewhere.
+    pub fn is_quiet(&mut self) -> bool {
+        self.ring.completion().enable_eventfd();
+        // The kernel sets its flags and then looks whether it is to ring; we the other way round.
+        fence(Ordering::SeqCst);
+        let nothing_read = self.next == self.completed.len();
+        let nothing_due = {
+            let submission = self.ring.submission();
+            !submission.taskrun() && !submission.cq_overflow()
+        };
+        nothing_read && nothing_due && self.ring.completion().is_empty()
+    }
+
+    /// The shard is awake.
+    pub fn stop_ringing(&mut self) {
+        self.ring.completion().disable_eventfd();
+    }
+
+    /// Makes sure that something completes within `time`, about.
+    pub fn arm_timeout(&mut self, time: Duration) {
+        let wanted = Instant::now() + time;
+        if self
+            .wakes_at
+            .is_some_and(|armed| armed <= wanted + TIMEOUT_SLACK)
+        {
+            return;
+        }
+        self.wakes_at = Some(wanted);
+        *self.timeout = types::Timespec::new()
+            .sec(time.as_secs())
+            .nsec(time.subsec_nanos());
+        let entry = opcode::Timeout::new(&raw const *self.timeout).build();
+        self.operations += 1;
+        let nobody = Token {
+            slot: u32::MAX,
+            generation: 0,
+        };
+        self.push(&entry.user_data(pack(Kind::Timeout, nobody)));
+    }
+
     /// Asks the kernel to end the receive of a slot.
     pub fn cancel_receive(&mut self, token: Token) {
         self.cancel(Kind::Receive, token);
@@ -428,7 +492,7 @@ impl Ring {
         }
         let kind = kind?;
         let current = match self.slot_mut(token) {
-            Some(slot) if kind != Kind::Cancel => {
+            Some(slot) if !matches!(kind, Kind::Cancel | Kind::Timeout) => {
                 if !more {
                     slot.in_flight -= 1;
                 }
@@ -483,6 +547,10 @@ impl Ring {
             Kind::Send => self.complete_send(token, outcome),
             Kind::Doorbell => Some(Completion::Doorbell),
             Kind::Cancel => None,
+            Kind::Timeout => {
+                self.wakes_at = None;
+                None
+            }
         }
     }
 
@@ -566,6 +634,10 @@ impl Drop for Ring {
         if self.operations > 0 {
             std::mem::forget(std::mem::take(&mut self.slots));
             std::mem::forget(std::mem::take(&mut self.doorbell));
+            std::mem::forget(std::mem::replace(
+                &mut self.timeout,
+                Box::new(types::Timespec::new()),
+            ));
             self.buffers.leak();
         }
     }

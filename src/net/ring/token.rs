@@ -18,6 +18,7 @@ pub(super) enum Kind {
     Send = 3,
     Doorbell = 4,
     Cancel = 5,
+    Timeout = 6,
 }
 
 /// Generations wrap here.
@@ -36,6 +37,7 @@ pub(super) fn unpack(user_data: u64) -> (Option<Kind>, Token) {
         3 => Some(Kind::Send),
         4 => Some(Kind::Doorbell),
         5 => Some(Kind::Cancel),
+        6 => Some(Kind::Timeout),
         _ => None,
     };
     // The lower half, and the 28 bits above it.
@@ -62,6 +64,7 @@ mod tests {
             Kind::Send,
             Kind::Doorbell,
             Kind::Cancel,
+            Kind::Timeout,
         ] {
             assert_eq!(unpack(pack(kind, token)), (Some(kind), token));
         }
