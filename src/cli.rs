@@ -3,6 +3,8 @@
 //! Called by `main`. Arguments override the configuration file. Usage errors end the process with exit code
 //! 2, as clap does it.
 
+pub mod admin;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -66,6 +68,9 @@ enum Subcommands {
     },
     /// Let a running broker read its configuration again; the difference is printed
     Reload(ReloadArguments),
+    /// See into a running broker, act on it, or speak MQTT with one
+    #[command(flatten)]
+    Admin(admin::AdminCommand),
     /// Look into a data directory that no broker is using
     Store {
         /// What to do
@@ -162,6 +167,8 @@ pub enum Command {
     },
     /// Let a running broker read its configuration again.
     Reload(ReloadArguments),
+    /// See into a running broker, act on it, or speak MQTT with one.
+    Admin(Box<admin::AdminCommand>),
     /// Look into a data directory.
     Store(StoreAction),
     /// Print a manual page.
@@ -372,6 +379,7 @@ fn command(cli: Cli) -> Command {
         None => Command::Run(cli.run),
         Some(Subcommands::Run(arguments)) => Command::Run(arguments),
         Some(Subcommands::Check { file, explain }) => Command::Check { file, explain },
+        Some(Subcommands::Admin(command)) => Command::Admin(Box::new(command)),
         Some(Subcommands::Import { file, output }) => Command::Import { file, output },
         Some(Subcommands::Doctor(arguments)) => Command::Doctor(arguments),
         Some(Subcommands::Passwd {

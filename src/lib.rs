@@ -4,6 +4,7 @@ pub mod broker;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod journal;
 pub mod mqtt;
 pub mod net;

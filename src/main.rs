@@ -10,6 +10,7 @@ use ringmq::cli::{self, Command, PasswordChange, RunArguments, StoreAction};
 use ringmq::command::reload::{self, Reloader};
 use ringmq::command::{self, Failure, doctor, manual};
 use ringmq::config::{self, Config, ConfigErrors};
+use ringmq::control;
 use ringmq::net::listener::ListenError;
 use ringmq::observability::log;
 use ringmq::runtime::activation::Passed;
@@ -21,6 +22,8 @@ use ringmq::runtime::signals::{Signal, Signals};
 use ringmq::runtime::verification::Verification;
 use ringmq::runtime::{exit_code, kernel_probe, placement, startup};
 use ringmq::storage::{StoreError, inspect};
+
+use signal_hook::consts::{SIGHUP, SIGTERM};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
             file,
             explain: None,
         } => check(&file),
+        Command::Admin(command) => ringmq::command::admin::run(&command),
         Command::Man { command } => manual::page(command.as_deref()).map(print_bytes),
         Command::Completions { shell } => {
             print_bytes(manual::completions(shell));
@@ -168,6 +172,8 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let signals = Signals::new().map_err(|error| Failure::new(exit_code::UNEXPECTED, error))?;
+    let doors =
+        control::bind(&config.admin).map_err(|error| Failure::new(exit_code::LISTEN, error))?;
     let launched = launch(&config, &cpus, &passed, &certificates, &verification);
     let mut running = launched.map_err(|error| {
         let code = match &error {
@@ -179,8 +185,29 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         };
         Failure::new(code, error)
     })?;
+    let log = Arc::new(log);
+    let places = doors.places();
+    let setup = control::Setup {
+        config: Arc::clone(&config),
+        peers: running.peers(),
+        hasher: running.hasher.clone(),
+        log: Arc::clone(&log),
+        drain: || raise(SIGTERM),
+        reload: || raise(SIGHUP),
+    };
+    if let Err(error) = control::start(doors, setup) {
+        running.drainer().drain();
+        return Err(Failure::new(exit_code::CONFIGURATION, error));
+    }
     let summary = running.store.as_ref().map(|store| store.summary.as_str());
-    let block = startup::block(&config, &running.listeners, &cpus, &kernel.line(), summary);
+    let block = startup::block(
+        &config,
+        &running.listeners,
+        &cpus,
+        &kernel.line(),
+        summary,
+        &places,
+    );
     let listeners = std::mem::take(&mut running.listeners);
     let control = Control::new(
         config,
@@ -203,6 +230,13 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
 fn cpus(config: &Config) -> Result<Vec<usize>, String> {
     let allowed = placement::allowed_cpus()?;
     placement::place(config.shards, config.cores.as_deref(), &allowed)
+}
+
+/// Sends this process a signal, as a service manager would.
+fn raise(signal: i32) {
+    if let Err(error) = signal_hook::low_level::raise(signal) {
+        tracing::error!(%error, signal, "cannot signal this process");
+    }
 }
 
 /// What the main thread waits for.

@@ -125,6 +125,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "control",
+        &[
+            "broker",
+            "config",
+            "mqtt",
+            "observability",
+            "routing",
+            "shard",
+        ],
+    ),
+    (
         "runtime",
         &[
             "access",
@@ -141,7 +152,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["config"]),
     (
         "command",
-        &["cli", "config", "net", "observability", "runtime"],
+        &["cli", "config", "mqtt", "net", "observability", "runtime"],
     ),
 ];
 

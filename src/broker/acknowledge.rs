@@ -6,8 +6,10 @@ use crate::mqtt::data_types::{PacketIdentifier, ProtocolVersion};
 use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::reason_code::ReasonCode;
+use crate::observability::recorder::{Entry, What};
 use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
+use crate::session::inflight::InFlight;
 use crate::session::outbox::Queued;
 
 use super::durable::{Acknowledge, Due};
@@ -42,9 +44,44 @@ impl Broker {
         let Some(done) = delivery.in_flight.acknowledge(ack.packet_identifier) else {
             return Ok(());
         };
+        self.note_acknowledged(index, &done, ack.packet_identifier, now);
         self.record_acknowledged(index, &done.queued);
         self.after_acknowledgement(index, now);
         Ok(())
+    }
+
+    /// Notes that a client has a message, and how long that took if it is the one that is timed.
+    #[inline]
+    fn note_acknowledged(
+        &mut self,
+        index: SessionIndex,
+        entry: &InFlight,
+        identifier: PacketIdentifier,
+        now: Now,
+    ) {
+        let clients = &mut self.clients;
+        let Some(session) = clients.sessions.get_mut(index as usize) else {
+            return;
+        };
+        if let Some(delivery) = session.delivery.as_mut()
+            && let Some((sampled, sent_us)) = delivery.sample
+            && sampled == identifier
+        {
+            delivery.sample = None;
+            let elapsed_us = clients.sight.now_us.wrapping_sub(sent_us);
+            clients
+                .sight
+                .acknowledgement
+                .record(u64::from(elapsed_us), 1);
+        }
+        clients.sight.recorder.note(Entry::new(
+            entry.queued.message.topic_hash().0,
+            index,
+            What::Acknowledged as u8,
+            entry.queued.qos as u8,
+            identifier.get(),
+            now.mono_ms,
+        ));
     }
 
     /// Sends what the window now has room for.
@@ -80,7 +117,14 @@ impl Broker {
         };
         let (generation, epoch) = (session.generation, session.epoch);
         let (number, durability) = session.log_key();
-        let in_flight = &mut session.delivery_mut().in_flight;
+        let delivery = session.delivery_mut();
+        if delivery
+            .sample
+            .is_some_and(|(sampled, _)| sampled == identifier && ack.reason_code.is_error())
+        {
+            delivery.sample = None;
+        }
+        let in_flight = &mut delivery.in_flight;
         let known = in_flight.release(identifier);
         if ack.reason_code.is_error() {
             if known {
@@ -232,6 +276,7 @@ impl Broker {
         let completed =
             delivery.and_then(|delivery| delivery.in_flight.complete(ack.packet_identifier));
         if let Some(done) = completed {
+            self.note_acknowledged(index, &done, ack.packet_identifier, now);
             self.record_acknowledged(index, &done.queued);
             self.after_acknowledgement(index, now);
         }

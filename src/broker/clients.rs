@@ -13,6 +13,7 @@ use crate::journal::Journal;
 use crate::mqtt::data_types::ProtocolVersion;
 use crate::mqtt::properties::Properties;
 use crate::observability::counters::Counters;
+use crate::observability::sight::Sight;
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::Readiness;
 use crate::routing::topic_hash::TopicHasher;
@@ -20,7 +21,7 @@ use crate::session::Session;
 use crate::session::outbox::Queued;
 
 use super::authorization::permit::Permits;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Phase, Traffic};
 use super::delivery::Prefab;
 use super::durable::Due;
 use super::output::Buffers;
@@ -32,6 +33,8 @@ pub(super) struct Clients {
     pub(super) config: Arc<Config>,
     hasher: TopicHasher,
     pub(super) connections: Vec<Option<Box<Connection>>>,
+    /// By slot.
+    traffic: Vec<Traffic>,
     pub(super) sessions: Slab<Session>,
     by_client: HashTable<SessionIndex>,
     /// Slots with new output or to be closed.
@@ -41,6 +44,7 @@ pub(super) struct Clients {
     pub(super) counters: Counters,
     /// What each session may do.
     pub(super) permits: Permits,
+    pub(super) sight: Sight,
     /// What routing has cost so far, in bytes of a connection's share of a turn.
     pub(super) routing_cost: u64,
     /// What is recorded and not yet handed to the log.
@@ -52,10 +56,12 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(config: Arc<Config>, hasher: TopicHasher) -> Self {
+        let sight = Sight::new(config.observability.recorder_entries);
         Self {
             config,
             hasher,
             connections: Vec::new(),
+            traffic: Vec::new(),
             sessions: Slab::new(),
             by_client: HashTable::new(),
             dirty: Vec::new(),
@@ -63,6 +69,7 @@ impl Clients {
             prefab: Prefab::default(),
             counters: Counters::default(),
             permits: Permits::default(),
+            sight,
             routing_cost: 0,
             journal: Journal::off(),
             due: VecDeque::new(),
@@ -77,8 +84,27 @@ impl Clients {
         let index = slot as usize;
         if index >= self.connections.len() {
             self.connections.resize_with(index + 1, || None);
+            self.traffic.resize_with(index + 1, Traffic::default);
         }
+        self.traffic[index] = Traffic {
+            // Fits for longer than any machine runs.
+            opened_s: (connection.last_packet_ms / 1000) as u32,
+            messages: 0,
+        };
         self.connections[index] = Some(Box::new(connection));
+    }
+
+    /// What passed through the connection in a slot.
+    pub(super) fn traffic(&self, slot: u32) -> Traffic {
+        self.traffic.get(slot as usize).copied().unwrap_or_default()
+    }
+
+    /// Counts a PUBLISH of the connection in a slot.
+    #[inline]
+    pub(super) fn count_message(&mut self, slot: u32) {
+        if let Some(traffic) = self.traffic.get_mut(slot as usize) {
+            traffic.messages = traffic.messages.wrapping_add(1);
+        }
     }
 
     pub(super) fn release(&mut self, slot: u32) {

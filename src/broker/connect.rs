@@ -79,6 +79,15 @@ impl Broker {
             .clients
             .connection(slot)
             .map_or(0, |connection| connection.listener);
+        if self
+            .bans
+            .refuses(connect.client_identifier, connect.user_name, now.unix_s)
+        {
+            return Err(Violation::new(
+                ReasonCode::Banned,
+                "the client, or its User Name, is banned",
+            ));
+        }
         self.check_connect(connect, listener)?;
         match self.authenticate(slot, connect, body, now)? {
             Some(admitted) => self.admit(slot, connect, body, admitted, false, now),

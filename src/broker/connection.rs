@@ -34,6 +34,15 @@ pub struct Aliases {
     pub outbound: OutboundAliases,
 }
 
+/// What passed through a connection, beside it, so that the connection stays small.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// When it came home, seconds since the process started.
+    pub opened_s: u32,
+    /// PUBLISH packets, both ways; wraps.
+    pub messages: u32,
+}
+
 /// One Network Connection.
 #[derive(Debug)]
 pub struct Connection {

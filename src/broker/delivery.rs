@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES};
+use crate::config::limits::{DELIVERY_COST_BYTES, LARGE_PAYLOAD_BYTES, OutboxFull};
 use crate::journal::Origin;
 use crate::journal::record::Progress;
 use crate::mqtt::data_types::{PacketIdentifier, QoS};
@@ -13,7 +13,8 @@ use crate::mqtt::packet::PacketType;
 use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::publish::PublishOut;
 use crate::mqtt::reason_code::ReasonCode;
-use crate::observability::counters::{Counters, DropCause};
+use crate::observability::counters::DropCause;
+use crate::observability::recorder::{Entry, What};
 use crate::routing::application_message::{ApplicationMessage, MessageView, payload_bytes};
 use crate::routing::ids::SessionIndex;
 use crate::routing::shared_subscription::{GroupName, GroupSerial};
@@ -27,6 +28,9 @@ use super::envelope::Answer;
 use super::fault::{self, Fault};
 use super::output::Buffers;
 use super::record::{record_done, record_sent};
+
+/// Of so many QoS 1 and 2 messages to a session, the time to the acknowledgement of one is taken.
+const SAMPLE_EVERY: u16 = 16;
 
 /// A message that is being routed: borrowed, and shared from the moment that somebody must keep it.
 #[derive(Debug)]
@@ -177,14 +181,6 @@ fn remaining_s(expires_at_ms: u64, now_ms: u64) -> u32 {
     u32::try_from(expires_at_ms.saturating_sub(now_ms).div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-#[inline]
-fn count_sent(counters: &mut Counters, packet_bytes: usize, payload_bytes: usize) {
-    counters.packets_sent += 1;
-    counters.publish_sent += 1;
-    counters.bytes_sent += packet_bytes as u64;
-    counters.publish_bytes_sent += payload_bytes as u64;
-}
-
 impl Clients {
     /// Delivers a message to a session: at once if it can take it, otherwise into its outbox.
     #[inline]
@@ -240,6 +236,13 @@ impl Clients {
         let Some(slot) = session.connection() else {
             if queue_offline && session.is_persistent() {
                 self.queue(target, QoS::AtMostOnce, publication, now_ms);
+            } else {
+                self.note_loss(
+                    target.session,
+                    What::Offline as u8,
+                    &publication.view,
+                    now_ms,
+                );
             }
             return;
         };
@@ -261,15 +264,22 @@ impl Clients {
         );
         let packet_bytes = publish.packet_bytes(connection.version());
         if packet_bytes > connection.terms.packet_bytes_max as usize {
-            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            self.lose(target.session, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
         let waiting = connection.output.bytes();
         if waiting > 0 && waiting + packet_bytes > output_bytes_max {
-            self.counters.drop_messages(DropCause::OutputFull, 1);
+            self.lose(target.session, DropCause::OutputFull, &view, now_ms);
             return;
         }
-        self.append(slot, &publish, packet_bytes, publication);
+        self.append(
+            slot,
+            target.session,
+            &publish,
+            packet_bytes,
+            publication,
+            now_ms,
+        );
     }
 
     /// Appends a PUBLISH that fits, by the cheapest way.
@@ -277,11 +287,14 @@ impl Clients {
     pub(super) fn append(
         &mut self,
         slot: u32,
+        session: SessionIndex,
         publish: &PublishOut<'_>,
         packet_bytes: usize,
         publication: &mut Publication<'_>,
+        now_ms: u64,
     ) {
-        count_sent(&mut self.counters, packet_bytes, publish.payload.len());
+        self.counters
+            .count_sent(publish.qos, packet_bytes, publish.payload.len());
         let Some(connection) = self
             .connections
             .get_mut(slot as usize)
@@ -305,6 +318,15 @@ impl Clients {
             connection.dirty = true;
             self.dirty.push(slot);
         }
+        self.count_message(slot);
+        self.sight.recorder.note(Entry::new(
+            publication.view.topic_hash.0,
+            session,
+            What::Sent as u8,
+            publish.qos as u8,
+            publish.packet_identifier.map_or(0, PacketIdentifier::get),
+            now_ms,
+        ));
     }
 
     #[inline]
@@ -317,6 +339,7 @@ impl Clients {
     ) {
         let output_bytes_max = self.config.network.output_bytes_max as usize;
         let in_flight_bytes_max = self.config.session.in_flight_bytes_max;
+        let now_us = self.sight.now_us;
         let Some((slot, session, connection)) = self.connected(target.session) else {
             self.queue(target, qos, publication, now_ms);
             return;
@@ -340,7 +363,7 @@ impl Clients {
         publish.packet_identifier = Some(PacketIdentifier::MAX);
         let packet_bytes = publish.packet_bytes(connection.version());
         if packet_bytes > connection.terms.packet_bytes_max as usize {
-            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            self.lose(target.session, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
         if session.is_recorded() {
@@ -358,8 +381,20 @@ impl Clients {
             entry: 0,
             location: 0,
         };
-        publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
-        self.append(slot, &publish, packet_bytes, publication);
+        let delivery = session.delivery_mut();
+        let identifier = delivery.in_flight.push(queued);
+        if identifier.get() % SAMPLE_EVERY == 1 {
+            delivery.sample.get_or_insert((identifier, now_us));
+        }
+        publish.packet_identifier = Some(identifier);
+        self.append(
+            slot,
+            target.session,
+            &publish,
+            packet_bytes,
+            publication,
+            now_ms,
+        );
     }
 
     fn queue(
@@ -409,6 +444,13 @@ impl Clients {
             self.counters
                 .drop_messages(DropCause::OutboxFull, dropped.over_limit as u64);
         }
+        let goes = limits.outbox_full == OutboxFull::DropNewest && dropped.over_limit > 0;
+        let what = match goes {
+            true => What::dropped(DropCause::OutboxFull),
+            false => What::Queued as u8,
+        };
+        let view = publication.view;
+        self.note_loss(target.session, what, &view, now_ms);
     }
 
     /// Whether a session's connection can be given more output.
@@ -488,7 +530,7 @@ impl Clients {
             if queued.message.is_expired(now_ms) && !fault::on(Fault::ExpiredSent) {
                 let (number, durability) = session.log_key();
                 record_done(&mut self.journal, number, durability, &queued);
-                self.counters.drop_messages(DropCause::Expired, 1);
+                self.lose(index, DropCause::Expired, &queued.message.view(), now_ms);
                 continue;
             }
             let holds = held || queued.qos == QoS::ExactlyOnce;
@@ -533,7 +575,7 @@ impl Clients {
             }
             let (number, durability) = session.log_key();
             record_done(&mut self.journal, number, durability, queued);
-            self.counters.drop_messages(DropCause::PacketTooLarge, 1);
+            self.lose(index, DropCause::PacketTooLarge, &view, now_ms);
             return;
         }
         if queued.qos != QoS::AtMostOnce && identifier.is_none() {
@@ -547,9 +589,11 @@ impl Clients {
         }
         self.append(
             slot,
+            index,
             &publish,
             packet_bytes,
             &mut Publication::of(&queued.message),
+            now_ms,
         );
     }
 }

@@ -74,6 +74,18 @@ impl Broker {
     /// Ends a connection for a reason, which a 5.0 client is told [MQTT-3.14.0-1]. The shard closes it when
     /// its output is sent.
     pub fn end(&mut self, slot: u32, reason_code: ReasonCode, cause: &'static str, now: Now) {
+        self.end_telling(slot, reason_code, cause, cause, now);
+    }
+
+    /// The same with other words for the client.
+    pub(super) fn end_telling(
+        &mut self,
+        slot: u32,
+        reason_code: ReasonCode,
+        cause: &'static str,
+        told: &str,
+        now: Now,
+    ) {
         let Some(connection) = self.clients.connection(slot) else {
             return;
         };
@@ -84,7 +96,7 @@ impl Broker {
         self.count_ended(EndCause::of(reason_code));
         self.note_ended(slot, reason_code, cause, true);
         if let Phase::Connected(session) = phase {
-            self.send_disconnect(slot, reason_code, cause);
+            self.send_disconnect(slot, reason_code, told);
             self.close(slot);
             self.detach(session, now);
         } else {
@@ -109,7 +121,7 @@ impl Broker {
         }
     }
 
-    fn send_disconnect(&mut self, slot: u32, reason_code: ReasonCode, cause: &'static str) {
+    fn send_disconnect(&mut self, slot: u32, reason_code: ReasonCode, told: &str) {
         let Some(connection) = self.clients.connection(slot) else {
             return;
         };
@@ -121,7 +133,7 @@ impl Broker {
         let mut disconnect = Disconnect::new(reason_code);
         if terms.problem_information || reason_code.is_error() {
             disconnect.properties = Properties {
-                reason_string: Some(cause),
+                reason_string: Some(told),
                 ..Properties::default()
             };
         }
@@ -183,6 +195,7 @@ impl Broker {
             if !fault::on(Fault::WindowNotRestored) {
                 delivery.in_flight.connection_lost();
             }
+            delivery.sample = None;
             if fault::on(Fault::InboundForgotten) {
                 delivery.inbound_qos2 = Default::default();
             }

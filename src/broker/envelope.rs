@@ -351,6 +351,11 @@ impl Mesh {
         self.congested
     }
 
+    /// Bytes that wait for other shards.
+    pub fn staged_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.bytes).sum()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.lanes

@@ -1,6 +1,7 @@
 //! What other shards say.
 
 use crate::observability::counters::DropCause;
+use crate::observability::recorder::{NOBODY, What};
 use crate::routing::application_message::MessageView;
 use crate::routing::ids::ShardId;
 
@@ -44,27 +45,31 @@ impl Broker {
         asked: Asked,
         now: Now,
     ) {
-        if publication.view.is_expired(now.mono_ms) {
-            self.count_expired(&publication.view);
+        let view = publication.view;
+        if view.is_expired(now.mono_ms) {
+            self.count_expired(&view, now);
         } else {
             publication.origin = asked.origin;
+            let mark = self.clients.sight.recorder.mark();
             self.route_local(&mut publication, None, now);
+            self.clients
+                .note_message(NOBODY, What::Arrived, &view, mark, now.mono_ms);
         }
         if asked.number.is_some() {
             self.answer_or_wait(from, asked.number, publication.outcome(), now);
         }
     }
 
-    fn count_expired(&mut self, view: &MessageView<'_>) {
+    fn count_expired(&mut self, view: &MessageView<'_>, now: Now) {
         self.found.clear();
         self.local
             .matching(view.topic, view.topic_hash, &mut self.found);
-        let found = self.found.iter();
-        let missed: usize = found
-            .map(|filter| self.local.subscribers(*filter).len())
-            .sum();
-        let counters = &mut self.clients.counters;
-        counters.drop_messages(DropCause::Expired, missed as u64);
+        for filter in &self.found {
+            for subscriber in self.local.subscribers(*filter) {
+                self.clients
+                    .lose(subscriber.session, DropCause::Expired, view, now.mono_ms);
+            }
+        }
     }
 
     fn take_envelope(&mut self, from: ShardId, envelope: Envelope, now: Now) {

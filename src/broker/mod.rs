@@ -8,6 +8,9 @@
 //! SUBACK leaves only when every shard has applied the interest.
 
 mod acknowledge;
+mod act;
+mod answer;
+pub mod ask;
 pub mod authentication;
 pub mod authorization;
 mod clients;
@@ -19,6 +22,7 @@ mod durable;
 pub mod envelope;
 pub mod fault;
 mod inbox;
+mod notes;
 pub mod output;
 pub mod policy;
 mod publish;
@@ -36,6 +40,7 @@ pub mod timer_wheel;
 mod timers;
 mod visibility;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -53,6 +58,8 @@ use crate::routing::retained::RetainedStore;
 use crate::routing::shared_subscription::{GroupMembers, GroupReplica};
 use crate::routing::topic_hash::TopicHasher;
 
+pub use answer::sort_greatest;
+use ask::Bans;
 use authentication::cache::VerifiedCredentials;
 use authentication::{Identity, Question, Waiting};
 use authorization::{Asking, Denials};
@@ -123,6 +130,9 @@ pub struct Broker {
     asking: BySlot<Asking>,
     questions: Vec<Question>,
     denials: Denials,
+    /// With the time, seconds since 1970; at most `ENDED_MAX`.
+    latest_ends: VecDeque<(Ended, u64)>,
+    bans: Arc<Bans>,
     system_topics: SystemTopics,
     /// [`Timer::Sweep`] is set.
     sweep_armed: bool,
@@ -175,6 +185,8 @@ impl Broker {
             asking: BySlot::default(),
             questions: Vec::new(),
             denials: Denials::default(),
+            latest_ends: VecDeque::new(),
+            bans: Arc::default(),
             system_topics: SystemTopics::new(now),
             sweep_armed: false,
             serial: 0,
@@ -299,6 +311,20 @@ impl Broker {
         self.ended.drain(..)
     }
 
+    /// Whether a connection has ended since.
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// PUBLISH packets received and sent so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        let counters = &self.clients.counters;
+        (
+            counters.publish_received_total(),
+            counters.publish_sent_total(),
+        )
+    }
+
     /// The envelopes for the other shards.
     pub fn mesh(&mut self) -> &mut Mesh {
         &mut self.mesh
@@ -317,6 +343,12 @@ impl Broker {
             retained_bytes: self.retained.bytes(),
             ..self.clients.counters
         }
+    }
+
+    /// The time of the turn that begins, microseconds: for how long acknowledgements take.
+    pub fn begin_turn(&mut self, now_us: u64) {
+        // Differences of the low bits are enough.
+        self.clients.sight.now_us = now_us as u32;
     }
 
     /// Whether nothing is held but configuration: no session, connection, subscription, interest, timer of a

@@ -9,6 +9,7 @@ use crate::mqtt::packet::acknowledgement::Acknowledgement;
 use crate::mqtt::packet::publish::Publish;
 use crate::mqtt::reason_code::ReasonCode;
 use crate::observability::counters::DropCause;
+use crate::observability::recorder::What;
 use crate::routing::application_message::{ApplicationMessage, MessageView};
 use crate::routing::ids::SessionIndex;
 use crate::routing::interest_index::ShardBits;
@@ -57,11 +58,12 @@ impl Broker {
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(), Violation> {
-        let counters = &mut self.clients.counters;
-        counters.publish_received += 1;
-        counters.publish_bytes_received += publish.payload.len() as u64;
+        self.clients
+            .counters
+            .count_received(publish.qos, publish.payload.len());
         let mut alias_topic = String::new();
         let topic = self.resolve_alias(slot, publish, &mut alias_topic)?;
+        self.clients.count_message(slot);
         let version = self
             .clients
             .connection(slot)
@@ -70,6 +72,9 @@ impl Broker {
             None => self.check_publish(slot, session, topic, version, now)?,
             fault => fault,
         };
+        if fault.is_some() {
+            self.note_refused(session, topic, publish, now);
+        }
         match (publish.qos, publish.packet_identifier) {
             (QoS::ExactlyOnce, Some(identifier)) => {
                 self.publish_exactly_once(slot, session, publish, topic, fault, identifier, now)
@@ -345,9 +350,35 @@ impl Broker {
         };
         let mut publication = Publication::new(view);
         publication.origin = asked.origin;
+        let mark = self.clients.sight.recorder.mark();
         let routed = self.route(&mut publication, publisher, now);
+        self.clients
+            .note_message(session, What::Received, &view, mark, now.mono_ms);
         self.properties = scratch;
         routed
+    }
+
+    /// Notes a message that is not accepted.
+    #[cold]
+    fn note_refused(
+        &mut self,
+        session: SessionIndex,
+        topic: &str,
+        publish: &Publish<'_>,
+        now: Now,
+    ) {
+        let view = MessageView {
+            topic,
+            topic_hash: self.hasher.hash(topic),
+            forwarded_properties: &[],
+            payload: publish.payload,
+            qos: publish.qos,
+            retain: publish.retain,
+            expires_at_ms: None,
+        };
+        let mark = self.clients.sight.recorder.mark();
+        self.clients
+            .note_message(session, What::Refused, &view, mark, now.mono_ms);
     }
 
     fn publisher_hash(&self, session: SessionIndex) -> u64 {
@@ -388,6 +419,7 @@ impl Broker {
             for shard in shards.iter() {
                 let view = publication.view;
                 self.clients.routing_cost += ENVELOPE_COST_BYTES;
+                self.clients.sight.recorder.forwarded += 1;
                 self.mesh
                     .stage_publish(shard, &view, &asked, || publication.share());
                 if let Some(number) = publisher.asked {
@@ -554,6 +586,7 @@ impl Broker {
                 if shard == self.id {
                     self.deliver_shared(shared, now);
                 } else {
+                    self.clients.sight.recorder.forwarded += 1;
                     self.mesh.stage(shard, Envelope::Shared(Box::new(shared)));
                 }
             }

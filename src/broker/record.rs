@@ -203,7 +203,14 @@ impl Clients {
             return;
         };
         publish.packet_identifier = Some(session.delivery_mut().in_flight.push(queued));
-        self.append(slot, publish, packet_bytes, publication);
+        self.append(
+            slot,
+            target.session,
+            publish,
+            packet_bytes,
+            publication,
+            now_ms,
+        );
     }
 
     /// A message of the outbox gets its Packet Identifier and is sent when that is safe.

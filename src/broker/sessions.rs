@@ -108,6 +108,8 @@ impl Broker {
         let Some(mut session) = self.clients.remove_session(index) else {
             return;
         };
+        let recorder = &mut self.clients.sight.recorder;
+        recorder.session_ended(&session.client_identifier, index, now.mono_ms);
         if let Some(delivery) = session.delivery.as_mut() {
             self.hand_back_all(delivery, &names, ended, now);
         }

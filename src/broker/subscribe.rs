@@ -36,6 +36,13 @@ pub(super) struct Changes {
     system_topics: bool,
 }
 
+impl Changes {
+    /// What other shards must learn, and what is retained for it.
+    pub(super) fn into_parts(self) -> (Vec<Change>, SmallVec<[WantsRetained; 1]>) {
+        (self.changes, self.retained)
+    }
+}
+
 impl Broker {
     /// SUBSCRIBE: the subscriptions are made now; SUBACK follows when every shard knows them.
     pub(super) fn subscribe(
@@ -158,7 +165,7 @@ impl Broker {
         }
     }
 
-    fn check_filter<'a>(
+    pub(super) fn check_filter<'a>(
         &self,
         session: SessionIndex,
         text: &'a str,
@@ -233,7 +240,7 @@ impl Broker {
         group.is_some_and(|group| self.group_members.has_member(group, session))
     }
 
-    fn add_subscription(
+    pub(super) fn add_subscription(
         &mut self,
         filter: &TopicFilter<'_>,
         subscriber: Subscriber,
@@ -306,7 +313,7 @@ impl Broker {
     }
 
     /// Whether the log has a session.
-    fn records(&self, session: SessionIndex) -> bool {
+    pub(super) fn records(&self, session: SessionIndex) -> bool {
         self.clients
             .session(session)
             .is_some_and(crate::session::Session::is_recorded)
@@ -319,7 +326,11 @@ impl Broker {
         }
     }
 
-    fn record_of<'a>(&mut self, session: SessionIndex, record: impl FnOnce(u64) -> Record<'a>) {
+    pub(super) fn record_of<'a>(
+        &mut self,
+        session: SessionIndex,
+        record: impl FnOnce(u64) -> Record<'a>,
+    ) {
         if let Some(session) = self.clients.sessions.get(session as usize) {
             let (number, durability) = session.log_key();
             self.clients.journal.append(&record(number), durability);
@@ -550,7 +561,16 @@ impl Broker {
 }
 
 /// Why a Topic Filter is not taken: with a code in SUBACK, or by ending the connection.
-enum FilterRefusal {
+pub(super) enum FilterRefusal {
     Code(Violation),
     Violation(Violation),
+}
+
+impl FilterRefusal {
+    /// In words.
+    pub(super) fn cause(&self) -> &'static str {
+        match self {
+            Self::Code(refusal) | Self::Violation(refusal) => refusal.cause,
+        }
+    }
 }

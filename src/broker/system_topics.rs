@@ -27,8 +27,8 @@ type LoadOf = (&'static str, fn(&Counters) -> u64);
 const LOAD_TOPICS: [LoadOf; 7] = [
     ("messages/received", |counters| counters.packets_received),
     ("messages/sent", |counters| counters.packets_sent),
-    ("publish/received", |counters| counters.publish_received),
-    ("publish/sent", |counters| counters.publish_sent),
+    ("publish/received", Counters::publish_received_total),
+    ("publish/sent", Counters::publish_sent_total),
     ("bytes/received", |counters| counters.bytes_received),
     ("bytes/sent", |counters| counters.bytes_sent),
     ("connections", |counters| counters.connections_accepted),
@@ -103,15 +103,21 @@ impl SystemTopics {
             ("messages/stored", sum.retained_messages.to_string()),
             (
                 "publish/messages/received",
-                sum.publish_received.to_string(),
+                sum.publish_received_total().to_string(),
             ),
-            ("publish/messages/sent", sum.publish_sent.to_string()),
+            (
+                "publish/messages/sent",
+                sum.publish_sent_total().to_string(),
+            ),
             ("publish/messages/dropped", sum.dropped_total().to_string()),
             (
                 "publish/bytes/received",
-                sum.publish_bytes_received.to_string(),
+                sum.publish_bytes_received.iter().sum::<u64>().to_string(),
             ),
-            ("publish/bytes/sent", sum.publish_bytes_sent.to_string()),
+            (
+                "publish/bytes/sent",
+                sum.publish_bytes_sent.iter().sum::<u64>().to_string(),
+            ),
             ("bytes/received", sum.bytes_received.to_string()),
             ("bytes/sent", sum.bytes_sent.to_string()),
             ("subscriptions/count", sum.subscriptions.to_string()),

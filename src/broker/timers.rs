@@ -90,17 +90,19 @@ impl Broker {
         self.wheel.next_deadline_ms()
     }
 
-    /// Does what is due.
-    pub fn tick(&mut self, now: Now) {
+    /// Does what is due; gives how much that was.
+    pub fn tick(&mut self, now: Now) -> usize {
         let mut due = std::mem::take(&mut self.due);
         let clients = &self.clients;
         let is_current = |timer: &Timer| timer.is_current(clients);
         self.wheel
             .advance_current(now.mono_ms, &mut due, is_current);
+        let fired = due.len();
         for timer in due.drain(..) {
             self.fire(timer, now);
         }
         self.due = due;
+        fired
     }
 
     fn fire(&mut self, timer: Timer, now: Now) {

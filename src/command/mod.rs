@@ -3,6 +3,8 @@
 //! Called by `main`, one module for each. They print to standard output and give the exit code of a failure
 //! with its cause.
 
+pub mod admin;
+mod client;
 pub mod doctor;
 pub mod import;
 pub mod manual;

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -33,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub struct Reloader {
     arguments: RunArguments,
     control: Control,
-    log: LogControl,
+    log: Arc<LogControl>,
     record: Option<Record>,
     service: Service,
 }
@@ -43,7 +44,7 @@ impl Reloader {
     pub fn new(
         arguments: RunArguments,
         control: Control,
-        log: LogControl,
+        log: Arc<LogControl>,
         service: Service,
     ) -> Self {
         let directory = runtime_directory(control.config());

@@ -34,6 +34,10 @@ pub const NEEDS_RESTART: &[&str] = &[
     "authentication.threads",
     "authentication.waiting_max",
     "authentication.wait_s_max",
+    "admin.address",
+    "admin.socket",
+    "admin.token_file",
+    "observability.recorder_entries",
 ];
 
 /// Puts back what only a restart changes.
@@ -52,6 +56,8 @@ fn keep_what_needs_a_restart(config: &mut Config, running: &Config) {
     network.receive_buffer_bytes = now.receive_buffer_bytes;
     network.mesh_staged_bytes_max = now.mesh_staged_bytes_max;
     network.inbox_batches_max = now.inbox_batches_max;
+    config.admin.clone_from(&running.admin);
+    config.observability.recorder_entries = running.observability.recorder_entries;
     let running = &running.access.authentication;
     let authentication = &mut config.access.authentication;
     authentication.threads = running.threads;

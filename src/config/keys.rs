@@ -48,11 +48,15 @@ pub enum Section {
     HttpCallback,
     /// `[authorization]`.
     Authorization,
+    /// `[admin]`.
+    Admin,
+    /// `[observability]`.
+    Observability,
 }
 
 impl Section {
     /// All, in the order of the reference.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Top,
         Self::Log,
         Self::Listener,
@@ -68,6 +72,8 @@ impl Section {
         Self::Jwt,
         Self::HttpCallback,
         Self::Authorization,
+        Self::Admin,
+        Self::Observability,
     ];
 
     /// Its name in the file; empty at the top.
@@ -88,6 +94,8 @@ impl Section {
             Self::Jwt => "jwt",
             Self::HttpCallback => "http_callback",
             Self::Authorization => "authorization",
+            Self::Admin => "admin",
+            Self::Observability => "observability",
         }
     }
 

@@ -51,6 +51,17 @@ pub const RETAINED_LIVE_TOPICS_MAX: usize = 16_384;
 /// A Client Identifier in a log line is cut to this, bytes.
 pub const LOGGED_TEXT_BYTES_MAX: usize = 256;
 
+/// Sessions, subscriptions or groups that one answer to the control thread looks at: a few hundred, so that
+/// no turn stalls.
+pub const ASK_VISITS_MAX: usize = 512;
+/// Questions of the control thread that a shard answers in one turn.
+pub const ASKS_PER_TURN_MAX: usize = 4;
+/// Entries of each of the flight recorder's rings that one answer looks at.
+pub const RECORDER_VISITS_MAX: u64 = 8192;
+/// Connections that have ended and whose cause is remembered by a shard.
+pub const ENDED_MAX: usize = 1024;
+/// Bans that are in force at once.
+pub const BANS_MAX: usize = 10_000;
 /// The buffer of a group of log records that is kept to be filled again, at most, bytes.
 pub const POOLED_GROUP_BYTES_MAX: usize = 4 << 20;
 /// What a rewrite of the log records in one turn, about, bytes: well below a millisecond.
@@ -319,6 +330,27 @@ impl Default for NetworkLimits {
             tls_handshakes_per_s_max: 1000,
             tls_handshakes_per_source_per_s_max: 500,
             tls_handshakes_waiting_max: 10_000,
+        }
+    }
+}
+
+/// Limits of what is told about the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservabilityLimits {
+    /// Decisions that the flight recorder of a shard holds; 0 is none.
+    pub recorder_entries: u32,
+    /// A turn that takes longer is reported, milliseconds.
+    pub stall_report_ms: u32,
+    /// A window that has not moved for longer counts as shut, seconds.
+    pub window_shut_s: u32,
+}
+
+impl Default for ObservabilityLimits {
+    fn default() -> Self {
+        Self {
+            recorder_entries: 1 << 16,
+            stall_report_ms: 100,
+            window_shut_s: 30,
         }
     }
 }

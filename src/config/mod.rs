@@ -20,4 +20,4 @@ pub use error::{ConfigError, ConfigErrors};
 pub use profile::Profile;
 pub use raw::{free_listener_name, load, parse, same_place};
 pub use reference::{explain, reference_markdown, to_toml};
-pub use resolved::{Config, Listener, LogConfig, LogFormat, Redirect, SharedStrategy};
+pub use resolved::{AdminConfig, Config, Listener, LogConfig, LogFormat, Redirect, SharedStrategy};

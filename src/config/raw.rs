@@ -148,6 +148,17 @@ impl Reader<'_> {
         for entry in table {
             self.entry(section, entry);
         }
+        let admin = &self.draft.config.admin;
+        if section == Section::Admin
+            && let Some(address) = admin.address.filter(|address| !address.ip().is_loopback())
+            && admin.token_file.is_none()
+        {
+            let message = format!(
+                "{address} is reached by other machines, so token_file must say who may use it"
+            );
+            let place = table.get("address").unwrap_or(value);
+            self.error(place, "admin.address", message);
+        }
         // A bad value has its own error.
         if section == Section::Redirect && !table.contains_key("server_reference") {
             let message = "is missing; [redirect] must say where clients are sent";

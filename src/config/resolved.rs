@@ -3,13 +3,15 @@
 //! Made by `config::resolve` from the raw file and the arguments; plain data from then on.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::access::{AccessConfig, Link};
 use super::address::ListenAddress;
 use super::doors::Doors;
 use super::limits::{
-    Durability, ListenerLimits, MessageLimits, NetworkLimits, RetainedLimits, SessionLimits,
-    StorageLimits,
+    Durability, ListenerLimits, MessageLimits, NetworkLimits, ObservabilityLimits, RetainedLimits,
+    SessionLimits, StorageLimits,
 };
 use super::profile::Profile;
 
@@ -109,6 +111,17 @@ impl Default for LogConfig {
     }
 }
 
+/// Where and to whom the administration interface answers; nowhere by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// For browsers, metrics and other machines.
+    pub address: Option<SocketAddr>,
+    /// A Unix socket for this machine.
+    pub socket: Option<PathBuf>,
+    /// Roles and bearer tokens.
+    pub token_file: Option<PathBuf>,
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -148,6 +161,10 @@ pub struct Config {
     pub log: LogConfig,
     /// How long a shutdown may take, seconds.
     pub shutdown_grace_s: u16,
+    /// The administration interface.
+    pub admin: AdminConfig,
+    /// Limits of what is told about the broker.
+    pub observability: ObservabilityLimits,
 }
 
 impl Listener {
@@ -227,6 +244,8 @@ impl Default for Config {
             access: AccessConfig::default(),
             log: LogConfig::default(),
             shutdown_grace_s: SHUTDOWN_GRACE_S,
+            admin: AdminConfig::default(),
+            observability: ObservabilityLimits::default(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Read through [`super::keys`]. Defaults are not here: they are those of [`super::resolved::Config`], taken
 //! through each key's own `get`.
 
+use std::path::PathBuf;
+
 use super::access::{AclFormat, DeniedPublish, JWT_ALGORITHMS, Link, Method};
 use super::doors::{CertificateIdentity, ClientCertificate, TlsVersion};
 use super::keys::{Draft, Key, Kind, LOG_LEVELS, Section, Unit};
@@ -182,6 +184,24 @@ fn put_mode(draft: &mut Draft, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn put_admin_address(draft: &mut Draft, text: &str) -> Result<(), String> {
+    let address = text.parse();
+    draft.config.admin.address = Some(address.map_err(|_| format!("\"{text}\" is no address"))?);
+    Ok(())
+}
+
+/// The path of a file of this machine.
+fn put_path(field: &mut Option<PathBuf>, text: &str) -> Result<(), String> {
+    if !text.starts_with('/') || text.contains(char::is_control) {
+        return Err(format!("\"{text}\" is no absolute path"));
+    }
+    *field = Some(text.into());
+    Ok(())
+}
+
+fn shown(path: Option<&PathBuf>) -> Option<String> {
+    path.map(|path| path.display().to_string())
+}
 /// A durability that may be absent.
 macro_rules! durability {
     ($section:ident, $($at:ident).+, $unset:literal, $doc:expr) => {
@@ -560,6 +580,46 @@ pub static KEYS: &[Key] = &[
         "What becomes of a PUBLISH before 5.0 that is not allowed, which no acknowledgement can say. It is dropped in either case."),
     integer!(Authorization, "cache_topics_max", Count, 1, 65_536, config.access.authorization.cache_topics_max,
         "Topics whose decision one connection remembers."),
+    Key {
+        section: Section::Admin,
+        name: "address",
+        kind: Kind::Text {
+            form: "an address like \"127.0.0.1:9883\"",
+            set: put_admin_address,
+            get: |draft| draft.config.admin.address.map(|address| address.to_string()),
+        },
+        unset: "none: not listening",
+        doc: "Where the administration interface listens: console, API, metrics. An address that other machines reach needs token_file. Without token_file it only shows, to this machine.",
+    },
+    Key {
+        section: Section::Admin,
+        name: "socket",
+        kind: Kind::Text {
+            form: "the path of a Unix socket like \"/run/ringmq/admin.sock\"",
+            set: |draft, text| put_path(&mut draft.config.admin.socket, text),
+            get: |draft| shown(draft.config.admin.socket.as_ref()),
+        },
+        unset: "none: not listening",
+        doc: "A Unix socket for the same interface. Who may open it (mode 0660) may do everything.",
+    },
+    Key {
+        section: Section::Admin,
+        name: "token_file",
+        kind: Kind::Text {
+            form: "the path of a file like \"/etc/ringmq/admin-tokens\"",
+            set: |draft, text| put_path(&mut draft.config.admin.token_file, text),
+            get: |draft| shown(draft.config.admin.token_file.as_ref()),
+        },
+        unset: "none",
+        doc: "Who may use the address: lines of role (viewer or operator), name and bearer token of 16 characters or more. Other users must not be able to read the file.",
+    },
+
+    integer!(Observability, "recorder_entries", Count, 0, 1 << 24, config.observability.recorder_entries,
+        "Decisions about messages that each shard's flight recorder holds, rounded up to a power of two; each takes about 60 bytes. 0 switches it off."),
+    integer!(Observability, "stall_report_ms", Count, 1, 60_000, config.observability.stall_report_ms,
+        "A turn of a shard that takes longer, in milliseconds, is logged with the work that held it."),
+    integer!(Observability, "window_shut_s", Seconds, 1, 86_400, config.observability.window_shut_s,
+        "A window that a client has not moved for longer counts as shut in the metrics."),
 ];
 
 #[cfg(test)]

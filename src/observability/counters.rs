@@ -2,6 +2,7 @@
 //!
 //! A shard owns its counters; others get a copy in an envelope (`broker::system_topics`).
 
+use crate::mqtt::data_types::QoS;
 use crate::mqtt::reason_code::ReasonCode;
 
 /// Why the broker dropped a message for one receiver.
@@ -75,13 +76,17 @@ pub enum EndCause {
     WebSocket,
     /// A client pressed against its publish rate for too long.
     MessageRateTooHigh,
+    /// An administrator ended it.
+    AdministrativeAction,
+    /// Nobody may connect from its address.
+    Banned,
     /// Any other Reason Code.
     Other,
 }
 
 impl EndCause {
     /// All, in order, with the last level of their `$SYS` topic.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 20] = [
         "connections_max",
         "connect_timeout",
         "connect_refused",
@@ -99,6 +104,8 @@ impl EndCause {
         "tls_rate",
         "websocket",
         "message_rate_too_high",
+        "administrative_action",
+        "banned",
         "other",
     ];
 
@@ -116,6 +123,7 @@ impl EndCause {
             ReasonCode::SessionTakenOver => Self::SessionTakenOver,
             ReasonCode::ServerShuttingDown => Self::ServerShuttingDown,
             ReasonCode::MessageRateTooHigh => Self::MessageRateTooHigh,
+            ReasonCode::AdministrativeAction => Self::AdministrativeAction,
             _ => Self::Other,
         }
     }
@@ -146,14 +154,14 @@ pub struct Counters {
     pub bytes_received: u64,
     /// Bytes sent.
     pub bytes_sent: u64,
-    /// PUBLISH packets received.
-    pub publish_received: u64,
-    /// PUBLISH packets sent.
-    pub publish_sent: u64,
-    /// Payload bytes in PUBLISH packets received.
-    pub publish_bytes_received: u64,
-    /// Payload bytes in PUBLISH packets sent.
-    pub publish_bytes_sent: u64,
+    /// PUBLISH packets received, by QoS.
+    pub publish_received: [u64; 3],
+    /// PUBLISH packets sent, by QoS.
+    pub publish_sent: [u64; 3],
+    /// Payload bytes in PUBLISH packets received, by QoS.
+    pub publish_bytes_received: [u64; 3],
+    /// Payload bytes in PUBLISH packets sent, by QoS.
+    pub publish_bytes_sent: [u64; 3],
     /// TLS handshakes that were completed, with a new session.
     pub tls_handshakes_full: u64,
     /// TLS handshakes that resumed a session.
@@ -167,6 +175,32 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Counts a PUBLISH that was received.
+    #[inline]
+    pub fn count_received(&mut self, qos: QoS, payload_bytes: usize) {
+        self.publish_received[qos as usize] += 1;
+        self.publish_bytes_received[qos as usize] += payload_bytes as u64;
+    }
+
+    /// Counts a PUBLISH that is sent.
+    #[inline]
+    pub fn count_sent(&mut self, qos: QoS, packet_bytes: usize, payload_bytes: usize) {
+        self.packets_sent += 1;
+        self.bytes_sent += packet_bytes as u64;
+        self.publish_sent[qos as usize] += 1;
+        self.publish_bytes_sent[qos as usize] += payload_bytes as u64;
+    }
+
+    /// All PUBLISH packets received.
+    pub fn publish_received_total(&self) -> u64 {
+        self.publish_received.iter().sum()
+    }
+
+    /// All PUBLISH packets sent.
+    pub fn publish_sent_total(&self) -> u64 {
+        self.publish_sent.iter().sum()
+    }
+
     /// Counts `count` messages dropped because of `cause`.
     #[inline]
     pub fn drop_messages(&mut self, cause: DropCause, count: u64) {
@@ -196,10 +230,6 @@ impl Counters {
         self.packets_sent += other.packets_sent;
         self.bytes_received += other.bytes_received;
         self.bytes_sent += other.bytes_sent;
-        self.publish_received += other.publish_received;
-        self.publish_sent += other.publish_sent;
-        self.publish_bytes_received += other.publish_bytes_received;
-        self.publish_bytes_sent += other.publish_bytes_sent;
         self.tls_handshakes_full += other.tls_handshakes_full;
         self.tls_handshakes_resumed += other.tls_handshakes_resumed;
         self.tls_certificate_ends_unix_s = match (
@@ -209,12 +239,21 @@ impl Counters {
             (0, end) | (end, 0) => end,
             (one, another) => one.min(another),
         };
-        for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
-            *sum += more;
-        }
-        for (sum, more) in self.ended.iter_mut().zip(other.ended) {
-            *sum += more;
-        }
+        add(&mut self.publish_received, &other.publish_received);
+        add(&mut self.publish_sent, &other.publish_sent);
+        add(
+            &mut self.publish_bytes_received,
+            &other.publish_bytes_received,
+        );
+        add(&mut self.publish_bytes_sent, &other.publish_bytes_sent);
+        add(&mut self.dropped, &other.dropped);
+        add(&mut self.ended, &other.ended);
+    }
+}
+
+fn add(sums: &mut [u64], more: &[u64]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum += more;
     }
 }
 

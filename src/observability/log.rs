@@ -93,7 +93,8 @@ where
 
 /// `info,ringmq::shard=debug`: the most specific module decides.
 fn filter(config: &LogConfig) -> Result<EnvFilter, String> {
-    let mut directives = level(&config.level)?.to_string();
+    // Administrative acts are logged whatever the level, unless a module's own level says otherwise.
+    let mut directives = format!("{},ringmq::audit=info", level(&config.level)?);
     for (module, name) in &config.modules {
         directives.push_str(&format!(",{module}={}", level(name)?));
     }

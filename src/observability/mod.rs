@@ -1,4 +1,8 @@
-//! What the broker tells about itself: counters and logs.
+//! What the broker tells about itself: counters, histograms, the flight recorder, logs.
 
+pub mod console;
 pub mod counters;
+pub mod latency;
 pub mod log;
+pub mod recorder;
+pub mod sight;

@@ -44,6 +44,12 @@ impl<T> FilterTable<T> {
         self.entries.len()
     }
 
+    /// Numbers of filters are below this.
+    pub fn places(&self) -> u32 {
+        // Memory ends long before four thousand million filters.
+        u32::try_from(self.entries.capacity()).unwrap_or(u32::MAX)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

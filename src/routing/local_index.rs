@@ -106,6 +106,11 @@ impl LocalIndex {
         self.table.len()
     }
 
+    /// Numbers of filters are below this.
+    pub fn places(&self) -> u32 {
+        self.table.places()
+    }
+
     /// The text of a filter.
     pub fn filter(&self, filter: FilterId) -> &str {
         self.table.filter(filter)

@@ -80,6 +80,25 @@ impl RetainedCursor {
             exclusive: false,
         }
     }
+
+    /// As a text, for [`Self::from_text`].
+    pub fn to_text(&self) -> String {
+        let mark = if self.exclusive { '>' } else { '=' };
+        format!("{mark}{}", self.from)
+    }
+
+    /// From the text of a cursor.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let exclusive = match text.chars().next()? {
+            '>' => true,
+            '=' => false,
+            _ => return None,
+        };
+        Some(Self {
+            from: text[1..].into(),
+            exclusive,
+        })
+    }
 }
 
 /// A part of the retained messages that match a filter.

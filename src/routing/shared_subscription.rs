@@ -86,6 +86,17 @@ impl GroupMembers {
         self.groups.is_empty()
     }
 
+    /// Numbers of groups are below this.
+    pub fn places(&self) -> usize {
+        self.groups.capacity()
+    }
+
+    /// A group by its number: its name, its members, and how many of them are connected.
+    pub fn at(&self, group: u32) -> Option<(&GroupName, usize, u32)> {
+        let group = self.groups.get(group as usize)?;
+        Some((&group.name, group.members.len(), group.online))
+    }
+
     /// The number of a group.
     pub fn find(&self, name: &GroupName) -> Option<u32> {
         self.by_name.get(name).copied()

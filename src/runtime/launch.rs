@@ -75,6 +75,8 @@ type Executor = ExecutorJoinHandle<Result<(), ShardError>>;
 pub struct Running {
     executors: Vec<Executor>,
     peers: Vec<Peer>,
+    /// How topics and clients find their shard.
+    pub hasher: TopicHasher,
     /// In the order of the configuration.
     pub listeners: Vec<OpenListener>,
     /// The store, locked as long as the broker runs.
@@ -132,6 +134,7 @@ pub fn launch(
     let running = Running {
         executors,
         peers,
+        hasher,
         listeners,
         store: None,
     };

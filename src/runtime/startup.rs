@@ -13,6 +13,7 @@ pub fn block(
     cpus: &[usize],
     kernel: &str,
     store: Option<&str>,
+    admin: &[String],
 ) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -37,6 +38,9 @@ pub fn block(
             listener.limits.connections_max,
             listener.limits.packet_bytes_max
         );
+    }
+    for place in admin {
+        let _ = writeln!(text, "  administration at {place}");
     }
     let cores: Vec<_> = cpus.iter().map(usize::to_string).collect();
     let _ = writeln!(text, "  shards {} on cores {}", cpus.len(), cores.join(" "));

@@ -5,7 +5,7 @@
 //! acknowledged out of order leaves a hole until everything before it is done.
 //!
 //! A client that never acknowledges one message must not stop the others, nor cost a hole for each of them:
-//! before the identifiers run out, or when nearly all is holes, the window becomes [`Scattered`] until it
+//! before the identifiers run out, or when nearly all is holes, the window becomes `Scattered` until it
 //! is empty. Then identifiers come from a list of those that are free, and are found in a map.
 //!
 //! Invariants: the first and the last slot are never holes; `live` counts the slots that are not, `waiting`
@@ -115,6 +115,11 @@ impl InFlightWindow {
         let zero_based = (usize::from(first) + position) % usize::from(IDENTIFIERS);
         // The remainder is below 65,535, so one more fits and is not zero.
         PacketIdentifier::MIN.saturating_add(u16::try_from(zero_based).unwrap_or(0))
+    }
+
+    /// The Packet Identifier of the first entry.
+    pub fn first_identifier(&self) -> Option<PacketIdentifier> {
+        self.slots.front()?.as_ref().map(|entry| entry.identifier)
     }
 
     #[inline]

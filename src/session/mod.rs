@@ -20,6 +20,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::config::limits::{Durability, LEFT_GROUPS_MAX};
+use crate::mqtt::data_types::PacketIdentifier;
 use crate::routing::shared_subscription::{GroupName, GroupSerial};
 
 use inbound_qos2::InboundQos2;
@@ -44,6 +45,11 @@ pub struct Delivery {
     pub left_groups: Option<Box<Vec<LeftGroup>>>,
     /// Deliveries of retained messages that are under way; none if that is empty.
     pub retained: Option<Box<RetainedBacklog>>,
+    /// One message in flight whose time to its acknowledgement is taken, and when its turn began.
+    pub sample: Option<(PacketIdentifier, u32)>,
+    /// The first identifier in flight when the window was found shut, and when that was, monotonic
+    /// milliseconds.
+    pub shut: Option<(PacketIdentifier, u32)>,
 }
 
 /// A shared group that a session was a member of.

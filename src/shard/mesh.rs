@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::config::limits::READ_BATCHES_MAX;
 
 use super::connection::Handover;
+use super::question::Question;
 use super::reconfigure::ListenerChange;
 use super::sleeping::Sleeping;
 
@@ -27,6 +28,8 @@ pub enum Message {
     Batch(Batch),
     /// A connection whose home is here.
     Adopt(Box<Handover>),
+    /// A question of the control thread.
+    Ask(Box<Question>),
     /// Every shard is ready: accept.
     Open,
     /// What was asked about a client is answered.
@@ -161,6 +164,11 @@ impl Inbox {
     /// Whether nothing is there.
     pub fn is_empty(&self) -> bool {
         self.receiver.is_empty()
+    }
+
+    /// How many messages are there.
+    pub fn len(&self) -> usize {
+        self.receiver.len()
     }
 
     /// The shard's doorbell.

@@ -11,6 +11,7 @@ mod door;
 mod durable;
 pub mod mesh;
 mod output;
+mod question;
 mod questions;
 mod rate;
 mod receive;
@@ -18,6 +19,7 @@ mod reconfigure;
 mod sleeping;
 mod spin;
 mod turn;
+mod watch;
 
 /// What [`sleeping`] is made of: `tests/loom` gives it another.
 mod atomic {
@@ -26,6 +28,7 @@ mod atomic {
 
 pub use connection::ListenerGate;
 pub use durable::ShardError;
+pub use question::{Question, Reply};
 pub use questions::Asked;
 pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

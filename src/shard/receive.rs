@@ -58,6 +58,7 @@ impl Shard {
                 if error.raw_os_error() == Some(libc::ENOBUFS) && state != State::Finishing =>
             {
                 // The pool was empty for a moment; the kernel keeps the bytes.
+                self.watch.buffers_exhausted += 1;
                 match state {
                     State::Connecting => self.receive_connecting(token),
                     State::Paused => {}
@@ -341,10 +342,12 @@ impl Shard {
     /// Notes what is left of a budget.
     fn spend(&mut self, token: Token, left: Budget) {
         let share = self.config.network.receive_budget_bytes;
+        // Not more is left than there was.
+        let left = u32::try_from(left.bytes).unwrap_or(share);
+        let cost = share.saturating_sub(left);
+        self.watch.weigh(token.slot, cost);
         if let Some(connection) = self.connection(token) {
-            // Not more is left than there was.
-            let left = u32::try_from(left.bytes).unwrap_or(share);
-            connection.turn_cost = share.saturating_sub(left);
+            connection.turn_cost = cost;
         }
     }
 }

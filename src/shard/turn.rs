@@ -14,7 +14,7 @@ use crate::broker::timer_wheel::TimerWheel;
 use crate::broker::{Broker, Now};
 use crate::config::Config;
 use crate::config::limits::{
-    INBOX_BATCHES_PER_TURN_MAX, INBOX_COST_PER_TURN_MAX, LOGGED_TEXT_BYTES_MAX,
+    ASKS_PER_TURN_MAX, INBOX_BATCHES_PER_TURN_MAX, INBOX_COST_PER_TURN_MAX, LOGGED_TEXT_BYTES_MAX,
     REFUSED_LINE_EVERY_MS,
 };
 use crate::net::listener::set_nodelay;
@@ -23,6 +23,7 @@ use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
 use crate::net::tls::settings::TlsTable;
 use crate::net::transport::{Scratch, Transport};
 use crate::observability::counters::EndCause;
+use crate::observability::latency::Work;
 use crate::routing::ids::ShardId;
 use crate::routing::topic_hash::TopicHasher;
 use crate::storage::{Log, ShardStart};
@@ -32,8 +33,10 @@ use super::connection::{Full, Handover, ListenerGate, NetConnection, Permit, Sta
 use super::door::DoorQueue;
 use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
+use super::question::ip_text;
 use super::questions::Asked;
 use super::spin::Spin;
+use super::watch::Watch;
 
 /// How long accept rests when descriptors have run out, milliseconds.
 const ACCEPT_RETRY_MS: u64 = 100;
@@ -140,6 +143,9 @@ pub struct Shard {
     started: (Instant, u64),
     /// Counts the turns, and wraps.
     pub(super) turns: u32,
+    pub(super) watch: Watch,
+    /// Of the turn that is under way.
+    completions: u64,
     open: usize,
     draining: bool,
     grace_over: bool,
@@ -202,6 +208,8 @@ impl Shard {
             due: Vec::new(),
             started: setup.started,
             turns: 0,
+            watch: Watch::default(),
+            completions: 0,
             open: 0,
             draining: false,
             grace_over: false,
@@ -271,24 +279,81 @@ impl Shard {
     /// The first half of a turn: what has come from the network.
     pub(super) fn take_completions(&mut self) -> Now {
         self.turns = self.turns.wrapping_add(1);
-        let now = now(self.started);
+        let (now, now_us) = times(self.started);
+        self.watch.begin(now_us, self.broker.traffic());
+        self.broker.begin_turn(now_us);
+        let mut completions = 0;
         while let Some(completion) = self.ring.next_completion() {
+            completions += 1;
             self.complete(completion, now);
         }
+        if completions > 0 {
+            self.mark(Work::Completions);
+        }
+        self.completions = completions;
         now
     }
 
     /// The second half: what other shards say, what is due, and all output at once.
     pub(super) fn work(&mut self, now: Now) {
-        self.take_inbox(now);
-        self.tick(now);
-        self.resume_paused(now);
+        if self.take_inbox(now) {
+            self.mark(Work::Inbox);
+        }
+        if self.tick(now) {
+            self.mark(Work::Timers);
+        }
+        if !self.paused.is_empty() {
+            self.resume_paused(now);
+            self.mark(Work::Paused);
+        }
         self.ask(now);
         self.flush_outputs(now);
         self.open_doors(now);
         self.flush_outputs(now);
         self.log_ended();
         self.flush_mesh();
+        self.end_turn(self.completions);
+    }
+
+    fn mark(&mut self, work: Work) {
+        self.watch.mark(work, times(self.started).1);
+    }
+
+    /// Records the turn, and reports it if it took too long.
+    fn end_turn(&mut self, completions: u64) {
+        let bound_us = u64::from(self.config.observability.stall_report_ms) * 1000;
+        let now_us = times(self.started).1;
+        let traffic = self.broker.traffic();
+        let Some(stall) = self.watch.end(now_us, completions, traffic, bound_us) else {
+            return;
+        };
+        let heaviest = self
+            .connections
+            .get(stall.heaviest as usize)
+            .and_then(Option::as_deref)
+            .filter(|_| stall.heaviest_cost > 0)
+            .map_or(PeerAddress::Unknown, |connection| connection.peer.clone());
+        tracing::warn!(
+            shard = self.id.0,
+            turn_ms = stall.turn_us / 1000,
+            work = stall.work,
+            work_ms = stall.work_us / 1000,
+            completions,
+            heaviest = %heaviest,
+            heaviest_bytes = stall.heaviest_cost,
+            asked = stall.asked.unwrap_or("nothing"),
+            "a turn took longer than stall_report_ms"
+        );
+    }
+
+    /// When the process started.
+    pub(super) fn running_since(&self) -> Instant {
+        self.started.0
+    }
+
+    /// How many messages wait in the inbox.
+    pub(super) fn inbox_depth(&self) -> usize {
+        self.inbox.len()
     }
 
     /// How long to sleep. Sets the doorbell's flag before the last look at the inbox.
@@ -362,6 +427,9 @@ impl Shard {
         else {
             return;
         };
+        let banned = result
+            .as_ref()
+            .is_ok_and(|socket| self.is_banned(socket, now));
         let listener = &mut self.listeners[index];
         let place = listener.place;
         listener.armed = more;
@@ -370,6 +438,10 @@ impl Shard {
             return;
         }
         match result {
+            Ok(socket) if banned => {
+                self.broker.count_ended(EndCause::Banned);
+                log_abandoned(&PeerAddress::of(&socket), "the address is banned");
+            }
             Ok(socket) => match listener.gate.enter(now.mono_ms) {
                 Ok(permit) if !self.draining => self.admit(socket, place, permit, now),
                 Ok(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
@@ -403,6 +475,12 @@ impl Shard {
         if !more {
             self.arm_accept(token);
         }
+    }
+
+    /// Whether nobody may connect from where this connection comes from.
+    fn is_banned(&self, socket: &OwnedFd, now: Now) -> bool {
+        let address = || ip_text(&PeerAddress::of(socket)).unwrap_or_default();
+        self.broker.is_banned_address(address, now)
     }
 
     /// Logs that a listener refuses somebody: one line for all who knock within a moment.
@@ -556,16 +634,18 @@ impl Shard {
         self.handovers.push((home, Box::new(handover)));
     }
 
-    fn take_inbox(&mut self, now: Now) {
+    /// Takes what has come; tells whether there was anything.
+    fn take_inbox(&mut self, now: Now) -> bool {
         let cost_max = self.broker.routing_cost() + INBOX_COST_PER_TURN_MAX;
-        for _ in 0..INBOX_BATCHES_PER_TURN_MAX {
-            if self.broker.routing_cost() >= cost_max {
-                return;
+        let mut questions = 0;
+        for taken in 0..INBOX_BATCHES_PER_TURN_MAX {
+            if self.broker.routing_cost() >= cost_max || questions >= ASKS_PER_TURN_MAX {
+                return true;
             }
             let message = self.inbox.next();
             self.spin.worked |= message.is_some();
             match message {
-                None => return,
+                None => return taken > 0,
                 Some(Message::Batch(batch)) => {
                     let read = self.broker.take_batch(batch, now);
                     if let Some(peer) = self.peers.get(read.from.index()) {
@@ -573,6 +653,10 @@ impl Shard {
                     }
                 }
                 Some(Message::Adopt(handover)) => self.adopt(*handover, now),
+                Some(Message::Ask(question)) => {
+                    questions += 1;
+                    self.answer(*question, now);
+                }
                 Some(Message::Open) => {
                     let tokens = self.listeners.iter().map(|listener| listener.token);
                     for token in tokens.collect::<Vec<_>>() {
@@ -590,6 +674,7 @@ impl Shard {
                 Some(Message::Drain) => self.drain(now),
             }
         }
+        true
     }
 
     /// A connection has come home.
@@ -622,10 +707,12 @@ impl Shard {
         self.begin(token, now);
     }
 
-    fn tick(&mut self, now: Now) {
-        self.broker.tick(now);
+    /// Does what is due; tells whether anything was.
+    fn tick(&mut self, now: Now) -> bool {
+        let mut fired = self.broker.tick(now) > 0;
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(now.mono_ms, &mut due);
+        fired |= !due.is_empty();
         for timer in due.drain(..) {
             match timer {
                 Timer::Connect(token) => {
@@ -648,6 +735,7 @@ impl Shard {
             }
         }
         self.due = due;
+        fired
     }
 
     /// Stops accepting, tells the clients, and gives them the grace time to take their last packets.
@@ -706,7 +794,13 @@ impl Shard {
     /// look closer. Before a slot is free, so that the address is that of the connection.
     pub(super) fn log_ended(&mut self) {
         self.log_denied();
-        for ended in self.broker.take_ended() {
+        if !self.broker.has_ended() {
+            return;
+        }
+        let unix_s = now(self.started).unix_s;
+        let ends: Vec<_> = self.broker.take_ended().collect();
+        for ended in ends {
+            self.broker.remember_end(&ended, unix_s);
             let connection = self
                 .connections
                 .get(ended.slot as usize)
@@ -738,13 +832,20 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
 }
 
 /// The time, since the process started.
-fn now((started, unix_s): (Instant, u64)) -> Now {
+fn now(started: (Instant, u64)) -> Now {
+    times(started).0
+}
+
+/// The same, and microseconds.
+fn times((started, unix_s): (Instant, u64)) -> (Now, u64) {
     let elapsed = started.elapsed();
-    Now {
-        // Fits for longer than any machine runs.
-        mono_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+    // Fits for longer than any machine runs.
+    let elapsed_us = elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros());
+    let now = Now {
+        mono_ms: elapsed_us / 1000,
         unix_s: unix_s + elapsed.as_secs(),
-    }
+    };
+    (now, elapsed_us)
 }
 
 /// Whether accept failed because something has run out.

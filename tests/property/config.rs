@@ -76,6 +76,13 @@ fn value(key: &'static Key) -> BoxedStrategy<String> {
                 .prop_map(str::to_owned)
                 .boxed()
         }
+        // Local, so that it needs no token file beside it.
+        Kind::Text { .. } if key.section == Section::Admin && key.name == "address" => any::<u16>()
+            .prop_map(|port| format!("\"127.0.0.1:{port}\""))
+            .boxed(),
+        Kind::Text { .. } if key.section == Section::Admin => {
+            text().prop_map(|text| format!("\"/{}", &text[1..])).boxed()
+        }
         Kind::Text { .. } => text().boxed(),
         Kind::Texts { .. } if key.name == "trusted_proxies" => {
             let networks = ["10.0.0.0/8", "2001:db8::1", "unix", "0.0.0.0/0"].map(literal);

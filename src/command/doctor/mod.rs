@@ -1,6 +1,6 @@
 //! `ringmq doctor`: compares the machine with a profile and says what to change. Changes nothing itself.
 //!
-//! [`machine`] reads facts below a root directory, so that tests can make machines of files; [`checks`] judges
+//! `machine` reads facts below a root directory, so that tests can make machines of files; `checks` judges
 //! them. What a profile wants of the kernel is read from the same `sysctl.conf` that an operator installs.
 
 mod checks;

@@ -1,6 +1,6 @@
 //! `ringmq import mosquitto.conf`: another broker's configuration as one of ours, and what is lost on the way.
 //!
-//! [`mosquitto`] reads the file, [`mapping`] knows the options. Every line that has no counterpart, that means
+//! `mosquitto` reads the file, `mapping` knows the options. Every line that has no counterpart, that means
 //! something else here, or whose default is another one, is listed: an operator decides, not this program.
 
 mod mapping;

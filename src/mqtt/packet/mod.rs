@@ -192,6 +192,8 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// PINGREQ, whole (3.12).
+pub const PINGREQ: [u8; 2] = [0xc0, 0];
 /// PINGRESP, whole (3.13).
 pub const PINGRESP: [u8; 2] = [0xd0, 0];
 
