@@ -152,8 +152,8 @@ fn an_idle_client_takes_little() {
         }
     });
     let each = used.bytes_current as f64 / f64::from(CLIENTS);
-    // With the name and the topic, 40 bytes; the socket is the shard's.
-    assert!(each <= 345.0, "{each} bytes");
+    // With the name and the topic, 40 bytes, and what it may do and has sent, 16; the socket is the shard's.
+    assert!(each <= 350.0, "{each} bytes");
 }
 
 #[test]
@@ -172,7 +172,8 @@ fn clients_who_come_and_go_leave_nothing() {
         });
         used.bytes_current
     };
-    let first = cycles(1_000);
+    // The flight recorder remembers some thousands of them.
+    let first = cycles(5_000);
     let left = cycles(100_000);
     assert!(left == 0, "{first}, then {left} bytes");
 }

@@ -6,6 +6,7 @@
 //!
 //! Not here: what packets mean (`broker`), system calls (`net`).
 
+mod accept;
 mod connection;
 mod door;
 mod durable;

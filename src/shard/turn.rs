@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,11 @@ use crate::broker::{Broker, Now};
 use crate::config::Config;
 use crate::config::limits::{
     ASKS_PER_TURN_MAX, INBOX_BATCHES_PER_TURN_MAX, INBOX_COST_PER_TURN_MAX, LOGGED_TEXT_BYTES_MAX,
-    REFUSED_LINE_EVERY_MS,
 };
-use crate::net::listener::set_nodelay;
 use crate::net::peer::PeerAddress;
 use crate::net::ring::{Completion, Ring, RingConfig, Token, Wait};
 use crate::net::tls::settings::TlsTable;
-use crate::net::transport::{Scratch, Transport};
+use crate::net::transport::Scratch;
 use crate::observability::counters::EndCause;
 use crate::observability::latency::Work;
 use crate::routing::ids::ShardId;
@@ -29,17 +27,14 @@ use crate::routing::topic_hash::TopicHasher;
 use crate::storage::{Log, ShardStart};
 
 use super::ShardError;
-use super::connection::{Full, Handover, ListenerGate, NetConnection, Permit, State, Transports};
+use super::connection::{Handover, ListenerGate, NetConnection, State, Transports};
 use super::door::DoorQueue;
 use super::durable::restored;
 use super::mesh::{Inbox, Message, Peer};
-use super::question::ip_text;
 use super::questions::Asked;
 use super::spin::Spin;
 use super::watch::Watch;
 
-/// How long accept rests when descriptors have run out, milliseconds.
-const ACCEPT_RETRY_MS: u64 = 100;
 /// How long a shard waits before it offers a batch again to one whose inbox was full.
 const MESH_RETRY: Duration = Duration::from_millis(1);
 
@@ -84,15 +79,15 @@ pub(super) struct Listener {
     /// In the configuration.
     pub(super) place: u16,
     pub(super) socket: OwnedFd,
-    gate: Arc<ListenerGate>,
+    pub(super) gate: Arc<ListenerGate>,
     pub(super) token: Token,
     pub(super) armed: bool,
     /// Nobody is accepted any more; it goes when accept has ended.
     pub(super) closing: bool,
     /// Connections that were refused since the last line about them.
-    refused: u64,
+    pub(super) refused: u64,
     /// When the next such line may be logged.
-    refused_line_ms: u64,
+    pub(super) refused_line_ms: u64,
 }
 
 /// What a deadline of the shard is for.
@@ -147,7 +142,7 @@ pub struct Shard {
     /// Of the turn that is under way.
     completions: u64,
     open: usize,
-    draining: bool,
+    pub(super) draining: bool,
     grace_over: bool,
     spin: Spin,
 }
@@ -419,156 +414,6 @@ impl Shard {
         }
     }
 
-    fn accepted(&mut self, token: Token, result: io::Result<OwnedFd>, more: bool, now: Now) {
-        let Some(index) = self
-            .listeners
-            .iter()
-            .position(|listener| listener.token == token)
-        else {
-            return;
-        };
-        let banned = result
-            .as_ref()
-            .is_ok_and(|socket| self.is_banned(socket, now));
-        let listener = &mut self.listeners[index];
-        let place = listener.place;
-        listener.armed = more;
-        if listener.closing {
-            self.let_go(token);
-            return;
-        }
-        match result {
-            Ok(socket) if banned => {
-                self.broker.count_ended(EndCause::Banned);
-                log_abandoned(&PeerAddress::of(&socket), "the address is banned");
-            }
-            Ok(socket) => match listener.gate.enter(now.mono_ms) {
-                Ok(permit) if !self.draining => self.admit(socket, place, permit, now),
-                Ok(_) => log_abandoned(&PeerAddress::of(&socket), "the server is shutting down"),
-                Err(full) => {
-                    let (counted, cause) = match full {
-                        Full::Connections => (
-                            EndCause::ConnectionsMax,
-                            "connections_max is reached; raise it or close others",
-                        ),
-                        Full::Rate => {
-                            (EndCause::ConnectionRate, "connections_per_s_max is reached")
-                        }
-                    };
-                    self.broker.count_ended(counted);
-                    self.note_refused(place, &PeerAddress::of(&socket), cause, now);
-                }
-            },
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ECANCELED)) => return,
-            Err(error) if is_exhausted(&error) => {
-                tracing::warn!(
-                    listener = self.config.listeners[usize::from(place)].name,
-                    %error,
-                    "cannot accept; raise LimitNOFILE (ulimit -n); trying again in {ACCEPT_RETRY_MS} ms"
-                );
-                self.wheel
-                    .set(now.mono_ms + ACCEPT_RETRY_MS, Timer::Accept(token));
-                return;
-            }
-            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
-        }
-        if !more {
-            self.arm_accept(token);
-        }
-    }
-
-    /// Whether nobody may connect from where this connection comes from.
-    fn is_banned(&self, socket: &OwnedFd, now: Now) -> bool {
-        let address = || ip_text(&PeerAddress::of(socket)).unwrap_or_default();
-        self.broker.is_banned_address(address, now)
-    }
-
-    /// Logs that a listener refuses somebody: one line for all who knock within a moment.
-    pub(super) fn note_refused(
-        &mut self,
-        place: u16,
-        address: &PeerAddress,
-        cause: &str,
-        now: Now,
-    ) {
-        let of_place = |listener: &&mut Listener| listener.place == place;
-        let Some(listener) = self.listeners.iter_mut().find(of_place) else {
-            return log_abandoned(address, cause);
-        };
-        listener.refused += 1;
-        if now.mono_ms < listener.refused_line_ms {
-            return;
-        }
-        listener.refused_line_ms = now.mono_ms + REFUSED_LINE_EVERY_MS;
-        let refused = std::mem::take(&mut listener.refused);
-        tracing::warn!(
-            listener = self.config.listeners[usize::from(listener.place)].name,
-            %address,
-            refused,
-            "connection refused: {cause}"
-        );
-    }
-
-    fn arm_accept(&mut self, token: Token) {
-        let listener = self
-            .listeners
-            .iter_mut()
-            .find(|listener| listener.token == token);
-        if let Some(listener) = listener
-            && !self.draining
-            && !listener.closing
-            && !listener.armed
-        {
-            listener.armed = true;
-            self.ring
-                .accept_multishot(listener.socket.as_fd(), listener.token);
-        }
-    }
-
-    /// Begins with a connection that was accepted: CONNECT tells where it belongs.
-    fn admit(&mut self, socket: OwnedFd, listener: u16, permit: Permit, now: Now) {
-        set_nodelay(&socket);
-        let peer = PeerAddress::of(&socket);
-        let configured = &self.config.listeners[usize::from(listener)];
-        let (doors, limits) = (&configured.doors, &configured.limits);
-        // Whom a proxy speaks for is seen when the proxy has told it.
-        let welcome = doors.lets_in(peer.ip());
-        let cause = match doors.proxy_protocol {
-            true => "it is not among trusted_proxies",
-            false => "the address may not connect",
-        };
-        let transport = Transport::of(doors);
-        let timeout_s = limits.connect_timeout_s;
-        if !welcome {
-            self.broker.count_ended(EndCause::AddressDenied);
-            self.note_refused(listener, &peer, cause, now);
-            return;
-        }
-        let token = self.ring.open();
-        self.ring.receive_once(socket.as_fd(), token);
-        self.wheel.set(
-            now.mono_ms + u64::from(timeout_s) * 1000,
-            Timer::Connect(token),
-        );
-        self.add(NetConnection {
-            socket,
-            token,
-            state: State::Connecting,
-            receiving: true,
-            half_closed: false,
-            listener,
-            peer,
-            carry: Vec::new(),
-            ended: None,
-            watched: false,
-            turn: 0,
-            turn_cost: 0,
-            permit,
-            encoded: transport.is_some(),
-        });
-        self.transports.put(token, transport);
-    }
-
     /// The time.
     pub(super) fn now(&self) -> Now {
         now(self.started)
@@ -589,7 +434,7 @@ impl Shard {
         self.peers.len()
     }
 
-    fn add(&mut self, connection: NetConnection) {
+    pub(super) fn add(&mut self, connection: NetConnection) {
         let index = connection.token.slot as usize;
         if index >= self.connections.len() {
             self.connections.resize_with(index + 1, || None);
@@ -846,14 +691,6 @@ fn times((started, unix_s): (Instant, u64)) -> (Now, u64) {
         unix_s: unix_s + elapsed.as_secs(),
     };
     (now, elapsed_us)
-}
-
-/// Whether accept failed because something has run out.
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
-    )
 }
 
 #[cfg(test)]

@@ -111,6 +111,8 @@ impl Scenario {
 
 fn config(rng: &mut Rng) -> Config {
     let mut config = Config::default();
+    // Thousands of brokers are made, and nobody asks theirs why.
+    config.observability.recorder_entries = 64;
     config.session.in_flight_max = rng.pick(&[1, 2, 5, 20, 1024, 1024]);
     if rng.chance(20) {
         config.session.in_flight_bytes_max = rng.pick(&[1, 300, 10_000]);

@@ -48,6 +48,7 @@ impl World {
             durability: Some(durability),
             ..Config::default()
         };
+        config.observability.recorder_entries = 64;
         config.session.in_flight_max = rng.pick(&[1, 3, 1024]);
         config.retained.slice_messages = rng.pick(&[1, 64]);
         let shards = rng.between(1, 3) as usize;
