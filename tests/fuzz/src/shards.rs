@@ -57,6 +57,7 @@ pub struct Shards {
 
 fn config() -> Config {
     let mut config = Config::default();
+    config.observability.recorder_entries = 64;
     config.session.session_expiry_interval_s_max = 100;
     config.session.persistent_v3_expiry_interval_s = 50;
     config.session.in_flight_max = 3;
