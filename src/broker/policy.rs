@@ -85,6 +85,7 @@ impl Policy {
     /// Whether it matters who is at the other end of a connection.
     pub fn wants_identity(&self) -> bool {
         self.restricts()
+            || !self.methods.is_empty()
             || self
                 .listeners
                 .iter()

@@ -13,7 +13,7 @@ use crate::observability::counters::EndCause;
 
 use super::Shard;
 use super::connection::{Full, NetConnection, Permit, State};
-use super::question::ip_text;
+use super::control::ip_text;
 use super::turn::{Listener, Timer, log_abandoned};
 
 /// How long accept rests when descriptors have run out, milliseconds.
@@ -137,7 +137,7 @@ impl Shard {
         set_nodelay(&socket);
         let peer = PeerAddress::of(&socket);
         let configured = &self.config.listeners[usize::from(listener)];
-        let (doors, limits) = (&configured.doors, &configured.limits);
+        let doors = &configured.doors;
         // Whom a proxy speaks for is seen when the proxy has told it.
         let welcome = doors.lets_in(peer.ip());
         let cause = match doors.proxy_protocol {
@@ -145,7 +145,6 @@ impl Shard {
             false => "the address may not connect",
         };
         let transport = Transport::of(doors);
-        let timeout_s = limits.connect_timeout_s;
         if !welcome {
             self.broker.count_ended(EndCause::AddressDenied);
             self.note_refused(listener, &peer, cause, now);
@@ -153,10 +152,7 @@ impl Shard {
         }
         let token = self.ring.open();
         self.ring.receive_once(socket.as_fd(), token);
-        self.wheel.set(
-            now.mono_ms + u64::from(timeout_s) * 1000,
-            Timer::Connect(token),
-        );
+        self.start_connect_timer(token, listener, now);
         self.add(NetConnection {
             socket,
             token,
@@ -174,6 +170,13 @@ impl Shard {
             encoded: transport.is_some(),
         });
         self.transports.put(token, transport);
+    }
+
+    /// From now on the connection has `connect_timeout_s` of its listener for CONNECT.
+    pub(super) fn start_connect_timer(&mut self, token: Token, listener: u16, now: Now) {
+        let limits = &self.config.listeners[usize::from(listener)].limits;
+        let at_ms = now.mono_ms + u64::from(limits.connect_timeout_s) * 1000;
+        self.wheel.set(at_ms, Timer::Connect(token));
     }
 }
 

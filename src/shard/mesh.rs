@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::limits::READ_BATCHES_MAX;
 
 use super::connection::Handover;
-use super::question::Question;
+use super::control::Question;
 use super::reconfigure::ListenerChange;
 use super::sleeping::Sleeping;
 

@@ -8,11 +8,11 @@
 
 mod accept;
 mod connection;
+mod control;
 mod door;
 mod durable;
 pub mod mesh;
 mod output;
-mod question;
 mod questions;
 mod rate;
 mod receive;
@@ -28,8 +28,8 @@ mod atomic {
 }
 
 pub use connection::ListenerGate;
+pub use control::{Question, Reply};
 pub use durable::ShardError;
-pub use question::{Question, Reply};
 pub use questions::Asked;
 pub use reconfigure::ListenerChange;
 pub use turn::{ListenerSocket, Setup, Shard};

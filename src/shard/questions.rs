@@ -88,26 +88,19 @@ impl Shard {
 
     /// What the transport knows about the other end.
     pub(super) fn identity(&mut self, token: Token) -> Identity {
-        let Some(connection) = self.connections.get(token.slot as usize) else {
-            return Identity::default();
-        };
-        let Some(connection) = connection.as_deref() else {
+        let connection = self.connections.get(token.slot as usize);
+        let Some(connection) = connection.and_then(Option::as_deref) else {
             return Identity::default();
         };
         let doors = &self.config.listeners[usize::from(connection.listener)].doors;
         let transport = self.transports.of(token);
         let names = transport.and_then(|transport| transport.certificate(doors.tls.identity));
-        let address = match &connection.peer {
-            PeerAddress::V4(address) => Some((*address.ip()).into()),
-            PeerAddress::V6(address) => Some((*address.ip()).into()),
-            PeerAddress::Unix | PeerAddress::Unknown => None,
-        };
         let unix_user = match &connection.peer {
             PeerAddress::Unix => user_of_peer(&connection.socket),
             _ => None,
         };
         Identity {
-            address,
+            address: connection.peer.ip(),
             certificate: names.and_then(|(name, _)| name).map(Into::into),
             unix_user,
         }

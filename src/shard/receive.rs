@@ -182,14 +182,19 @@ impl Shard {
 
     /// A connection is at home: the broker takes what has come so far.
     pub(super) fn begin(&mut self, token: Token, now: Now) {
-        let identity = self.identity(token);
+        let identity = match self.broker.wants_identity() {
+            true => Some(self.identity(token)),
+            false => None,
+        };
         let Some(connection) = self.connection(token) else {
             return;
         };
         connection.state = State::Home;
         let listener = connection.listener;
         self.broker.open(token.slot, listener, now);
-        self.broker.identify(token.slot, identity);
+        if let Some(identity) = identity {
+            self.broker.identify(token.slot, identity);
+        }
         self.take_carry(token, now);
         if self.transports.has_pending(token) {
             // It does not wait for an answer of the broker.

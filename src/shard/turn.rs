@@ -549,16 +549,10 @@ impl Shard {
             encoded: handover.transport.is_some(),
         });
         self.transports.put(token, handover.transport);
-        let timeout_s = self.config.listeners[usize::from(handover.listener)]
-            .limits
-            .connect_timeout_s;
         self.begin(token, now);
         if self.broker.awaits_connect(token.slot) {
             // Who it is, is being asked; the timer of the shard that accepted it is gone.
-            self.wheel.set(
-                now.mono_ms + u64::from(timeout_s) * 1000,
-                Timer::Connect(token),
-            );
+            self.start_connect_timer(token, handover.listener, now);
         }
     }
 

@@ -33,11 +33,14 @@ enum AtOnce {
 }
 
 impl Broker {
+    /// Whether [`Self::identify`] is to be told who is at the other end of a connection.
+    pub fn wants_identity(&self) -> bool {
+        self.policy.wants_identity()
+    }
+
     /// What the transport knows about the other end of a connection that was just opened.
     pub fn identify(&mut self, slot: u32, identity: Identity) {
-        if self.policy.wants_identity() || !self.policy.methods.is_empty() {
-            self.identities.insert(slot, identity);
-        }
+        self.identities.insert(slot, identity);
     }
 
     /// The questions since the last call.

@@ -93,14 +93,7 @@ fn is_at(address: &PeerAddress, wanted: &str) -> bool {
 
 /// An address without its port.
 pub(super) fn ip_text(address: &PeerAddress) -> Option<String> {
-    match address {
-        PeerAddress::V4(address) => Some(address.ip().to_string()),
-        PeerAddress::V6(address) => {
-            let ip = std::net::IpAddr::V6(*address.ip());
-            Some(ip.to_canonical().to_string())
-        }
-        PeerAddress::Unix | PeerAddress::Unknown => None,
-    }
+    address.ip().map(|ip| ip.to_canonical().to_string())
 }
 
 /// What a stall report calls a question.
